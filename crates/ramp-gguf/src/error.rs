@@ -1,0 +1,437 @@
+//! The one error type of the crate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::GgmlType;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can be wrong: one variant per broken rule.
+///
+/// Errors from reading a file are wrapped in [`Error::InFile`] and [`Error::InTensor`], which only add a name to
+/// the message; [`Error::root`] is the rule itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on a file.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: "open", "map", "write".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// A path that must name an ordinary file names a folder, a device or a pipe.
+    #[error("{} is not a regular file", path.display())]
+    NotARegularFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file breaks a rule.
+    #[error("{}: {error}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// The rule.
+        error: Box<Error>,
+    },
+    /// A tensor breaks a rule.
+    #[error("tensor `{name}`: {error}")]
+    InTensor {
+        /// The tensor.
+        name: String,
+        /// The rule.
+        error: Box<Error>,
+    },
+
+    // ---- types and shapes
+    /// A tensor type id that is not in ggml's table.
+    #[error("unknown ggml type id {id}")]
+    UnknownTypeId {
+        /// The id.
+        id: u32,
+    },
+    /// A tensor type id that ggml has removed.
+    #[error("ggml type id {id} has been removed from ggml")]
+    RemovedTypeId {
+        /// The id.
+        id: u32,
+    },
+    /// A type name that is not in ggml's table.
+    #[error("unknown ggml type `{name}`")]
+    UnknownTypeName {
+        /// The name.
+        name: String,
+    },
+    /// This crate has no encoder for the type.
+    #[error("no encoder for {ty}")]
+    CannotEncode {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// This crate has no decoder for the type.
+    #[error("no decoder for {ty}")]
+    CannotDecode {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// A row must be a whole number of blocks.
+    #[error("rows of {n_per_row} weights do not divide into {ty} blocks of {}", ty.block_size())]
+    RowNotBlockMultiple {
+        /// The type.
+        ty: GgmlType,
+        /// Weights per row.
+        n_per_row: u64,
+    },
+    /// A size does not fit in 64 bits or in the address space.
+    #[error("{what} overflow")]
+    SizeOverflow {
+        /// What was being computed.
+        what: &'static str,
+    },
+
+    // ---- codec
+    /// The source of an encoding must be whole, non-empty rows.
+    #[error("{len} values are not rows of {n_per_row}")]
+    NotWholeRows {
+        /// Values given.
+        len: usize,
+        /// Values per row.
+        n_per_row: usize,
+    },
+    /// The importance matrix needs one weight per column.
+    #[error("importance matrix has {found} values for rows of {expected} weights")]
+    ImatrixLength {
+        /// Weights per row.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// Importance must be finite and not negative.
+    #[error("importance of column {column} is {value}")]
+    ImatrixValue {
+        /// The column.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
+    /// A weight is NaN or infinite.
+    #[error("weight at row {row}, column {column} is {value}")]
+    NonFiniteWeight {
+        /// The row.
+        row: usize,
+        /// The column.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
+    /// The weights of a block are too large for the type: its scale (or, for a float type, the value) would be
+    /// stored as infinity. Importance beyond about 1e30 has the same effect.
+    #[error("weights at row {row} from column {column} are too large for {ty}")]
+    WeightRange {
+        /// The type.
+        ty: GgmlType,
+        /// The row.
+        row: usize,
+        /// The first column of the block.
+        column: usize,
+    },
+    /// A buffer of encoded weights has the wrong length.
+    #[error("{found} bytes where {ty} needs {expected}")]
+    EncodedLength {
+        /// The type.
+        ty: GgmlType,
+        /// The bytes that the shape needs.
+        expected: u64,
+        /// The bytes given.
+        found: u64,
+    },
+    /// The rows of a projection must be `n_head` heads of an even number of rows.
+    #[error("{rows} rows do not divide into {n_head} heads of an even size")]
+    HeadRows {
+        /// Rows given.
+        rows: usize,
+        /// Heads asked for.
+        n_head: usize,
+    },
+
+    // ---- metadata
+    /// A key that the caller needs is not in the file.
+    #[error("metadata key `{key}` is missing")]
+    MissingKey {
+        /// The key.
+        key: String,
+    },
+    /// A metadata value has another type than the one asked for.
+    #[error("metadata key `{key}` is {found}, expected {expected}")]
+    WrongType {
+        /// The key.
+        key: String,
+        /// The type asked for.
+        expected: &'static str,
+        /// The type found.
+        found: &'static str,
+    },
+    /// A key is empty, longer than 65535 bytes, or not ASCII.
+    #[error("metadata key `{key}` is not 1 to 65535 ASCII characters")]
+    BadKey {
+        /// The key.
+        key: String,
+    },
+    /// Keys must be unique.
+    #[error("metadata key `{key}` appears twice")]
+    DuplicateKey {
+        /// The key.
+        key: String,
+    },
+    /// `general.alignment` must be a power of two, at most 64 KiB.
+    #[error("general.alignment is {found}, expected a power of two up to {}", crate::header::MAX_ALIGNMENT)]
+    BadAlignment {
+        /// The value.
+        found: u32,
+    },
+
+    // ---- reading a container
+    /// The first four bytes are not `GGUF`.
+    #[error("not a GGUF file: it starts with {found:02x?}")]
+    BadMagic {
+        /// The bytes found.
+        found: Vec<u8>,
+    },
+    /// The file was written on a machine of the other byte order.
+    #[error("big-endian GGUF files are not supported (version reads as {version:#x})")]
+    BigEndian {
+        /// The version as read in little-endian order.
+        version: u32,
+    },
+    /// The file has a version that this crate does not read.
+    #[error("GGUF version {version} is not supported (2 and 3 are)")]
+    UnsupportedVersion {
+        /// The version.
+        version: u32,
+    },
+    /// The file ends too early.
+    #[error("file ends inside {what}: {needed} bytes needed at offset {offset}, {left} left")]
+    Truncated {
+        /// What was being read.
+        what: &'static str,
+        /// Where in the file.
+        offset: u64,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes left.
+        left: u64,
+    },
+    /// A count is larger than the rest of the file could hold, or than the crate's limit.
+    #[error("{count} {what}, but at most {limit} are possible here")]
+    CountTooLarge {
+        /// What is counted.
+        what: &'static str,
+        /// The count in the file.
+        count: u64,
+        /// The largest acceptable count.
+        limit: u64,
+    },
+    /// A metadata value type id is not one of the thirteen.
+    #[error("metadata key `{key}` has unknown value type {id}")]
+    UnknownValueType {
+        /// The key.
+        key: String,
+        /// The id.
+        id: u32,
+    },
+    /// Arrays of arrays are in the specification, but llama.cpp rejects them and so does this crate.
+    #[error("metadata key `{key}` is an array of arrays")]
+    NestedArray {
+        /// The key.
+        key: String,
+    },
+    /// A bool is a byte that is neither 0 nor 1.
+    #[error("metadata key `{key}` holds the bool byte {byte}")]
+    BadBool {
+        /// The key.
+        key: String,
+        /// The byte.
+        byte: u8,
+    },
+    /// A string is not UTF-8.
+    #[error("{what} is not UTF-8")]
+    NotUtf8 {
+        /// Which string.
+        what: String,
+    },
+    /// A tensor name is empty or longer than 63 bytes (`GGML_MAX_NAME`).
+    #[error("tensor name `{name}` is not 1 to {} bytes long", crate::header::MAX_TENSOR_NAME)]
+    BadTensorName {
+        /// The name.
+        name: String,
+    },
+    /// Tensor names must be unique.
+    #[error("tensor `{name}` appears twice")]
+    DuplicateTensor {
+        /// The name.
+        name: String,
+    },
+    /// A tensor has 1 to 4 dimensions.
+    #[error("{n_dims} dimensions, expected 1 to {}", crate::header::MAX_DIMS)]
+    BadDimCount {
+        /// The number of dimensions.
+        n_dims: u64,
+    },
+    /// A dimension must be at least 1.
+    #[error("dimension {axis} is 0 in {dims:?}")]
+    ZeroDim {
+        /// The first axis of length 0.
+        axis: usize,
+        /// The dimensions in `ne` order.
+        dims: Vec<u64>,
+    },
+    /// The number of elements must fit in an `i64`.
+    #[error("dimensions {dims:?} have too many elements")]
+    TooManyElements {
+        /// The dimensions in `ne` order.
+        dims: Vec<u64>,
+    },
+    /// Tensor data must be a multiple of the alignment away from the start of the data section.
+    #[error("data offset {offset} is not a multiple of the alignment {alignment}")]
+    MisalignedOffset {
+        /// The offset.
+        offset: u64,
+        /// The alignment.
+        alignment: u64,
+    },
+    /// Tensor data must follow each other in the order of the infos, without gaps or overlap.
+    #[error("data offset is {found}, expected {expected}")]
+    WrongOffset {
+        /// The end of the previous tensor's padded data.
+        expected: u64,
+        /// The offset in the file.
+        found: u64,
+    },
+    /// The data of a tensor reaches past the end of the file.
+    #[error("data needs {end} bytes of file, which has {file_len}")]
+    DataPastEnd {
+        /// The end of the data, in bytes from the start of the file.
+        end: u64,
+        /// The length of the file.
+        file_len: u64,
+    },
+    /// The file has no tensor of this name.
+    #[error("no tensor `{name}`")]
+    NoSuchTensor {
+        /// The name.
+        name: String,
+    },
+
+    // ---- writing a container
+    /// Tensors must be written in the order of the infos.
+    #[error("tensor `{found}` was written where `{expected}` is due")]
+    WrongOrder {
+        /// The tensor that is due, or "nothing" after the last.
+        expected: String,
+        /// The tensor that was given.
+        found: String,
+    },
+    /// The writer was finished before all tensors were written.
+    #[error("{missing} tensors were not written, the first is `{first}`")]
+    MissingTensors {
+        /// How many.
+        missing: usize,
+        /// The first of them.
+        first: String,
+    },
+
+    // ---- tokenizer
+    /// `tokenizer.json` lacks a field or has it in a form that this crate does not know.
+    #[error("tokenizer.json: {reason}")]
+    TokenizerJson {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The pre-tokenizer is none of those that llama.cpp implements under a known name.
+    #[error("tokenizer.json: pre-tokenizer is not a known one ({found}); name it explicitly to override")]
+    UnknownPreTokenizer {
+        /// Its regular expressions or structure.
+        found: String,
+    },
+    /// `tokenizer.model` is not a SentencePiece `ModelProto`.
+    #[error("tokenizer.model: {reason} at byte {offset}")]
+    SentencePiece {
+        /// What is wrong.
+        reason: &'static str,
+        /// Where.
+        offset: usize,
+    },
+    /// `tokenizer.model` and `tokenizer.json` describe different vocabularies.
+    #[error("token {id} is `{json}` in tokenizer.json and `{model}` in tokenizer.model")]
+    VocabMismatch {
+        /// The token id.
+        id: u32,
+        /// The text in `tokenizer.json`.
+        json: String,
+        /// The text in `tokenizer.model`.
+        model: String,
+    },
+    /// A token has an id outside the model's vocabulary.
+    #[error("token `{token}` has id {id}, the vocabulary has {vocab_size} entries")]
+    TokenOutOfRange {
+        /// The token or the role of the id.
+        token: String,
+        /// The id.
+        id: u64,
+        /// Rows of the embedding matrix.
+        vocab_size: usize,
+    },
+    /// Two tokens share an id.
+    #[error("tokens `{first}` and `{second}` both have id {id}")]
+    DuplicateTokenId {
+        /// The id.
+        id: u32,
+        /// One token.
+        first: String,
+        /// The other.
+        second: String,
+    },
+
+    // ---- imatrix
+    /// An importance matrix file breaks a rule.
+    #[error("imatrix: {reason}")]
+    Imatrix {
+        /// What is wrong, with the entry's name.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The rule that was broken, without the file and tensor names that wrap it.
+    ///
+    /// ```
+    /// use ramp_gguf::{Error, Header};
+    /// let error = Header::parse(b"PK\x03\x04").unwrap_err();
+    /// assert!(matches!(error.root(), Error::BadMagic { .. }));
+    /// ```
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::InFile { error, .. } | Self::InTensor { error, .. } => error.root(),
+            other => other,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        Self::InFile { path: path.to_owned(), error: Box::new(self) }
+    }
+
+    /// Adds the name of the tensor that the error is about.
+    #[must_use]
+    pub fn in_tensor(self, name: &str) -> Self {
+        Self::InTensor { name: name.to_owned(), error: Box::new(self) }
+    }
+}

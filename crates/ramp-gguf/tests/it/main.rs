@@ -1,0 +1,6 @@
+//! The container through its public interface. One binary, one module per concept.
+
+mod bytes;
+mod malformed;
+mod round_trip;
+mod writer;

@@ -1,0 +1,143 @@
+//! Arguments that several commands share.
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
+use ramp::{pipeline::AllocatorKind, quant::Budget, search::Mode};
+
+use super::{device::DeviceArg, size};
+
+/// The budget; the three units exclude each other.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct BudgetArgs {
+    /// Bytes of the whole file, such as 6125440, 6.1MB or 5.8MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    size: Option<u64>,
+    /// Bits per weight over all matrices, scales included: llama.cpp's unit.
+    #[arg(long, value_name = "BITS", value_parser = bits)]
+    bpw: Option<f64>,
+    /// Mean of the nominal bits over the matrices of the blocks: the paper's unit.
+    #[arg(long, value_name = "BITS", value_parser = bits)]
+    mean_bits: Option<f64>,
+}
+
+impl BudgetArgs {
+    /// The budget, if one was given.
+    pub(crate) fn given(self) -> Option<Budget> {
+        self.size
+            .map(Budget::Bytes)
+            .or(self.bpw.map(Budget::BitsPerWeight))
+            .or(self.mean_bits.map(Budget::MeanBits))
+    }
+}
+
+fn bits(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(bits) if bits.is_finite() && bits > 0.0 => Ok(bits),
+        _ => Err(format!("`{text}` is not a number above zero")),
+    }
+}
+
+/// What the search does and how much it may look at.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// How the allocation is found.
+    #[arg(long, value_enum, default_value_t = AllocatorArg::Sac)]
+    pub(crate) allocator: AllocatorArg,
+    /// Follow the paper to the letter, or with its errors mended.
+    #[arg(long, value_enum, default_value_t = ModeArg::Sound)]
+    pub(crate) mode: ModeArg,
+    /// Episodes of the SAC search [default: 64, or 250 with --mode paper].
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    pub(crate) episodes: Option<usize>,
+    /// Length of the windows that the text is cut into, in tokens.
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = at_least(2))]
+    pub(crate) ctx: usize,
+    /// Tokens for activation statistics, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 131_072, value_parser = at_least(1))]
+    pub(crate) calibration_tokens: usize,
+    /// Tokens that every tried allocation is scored on, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 4096, value_parser = at_least(1))]
+    pub(crate) search_tokens: usize,
+    /// Held-out tokens for the final report, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = at_least(1))]
+    pub(crate) report_tokens: usize,
+}
+
+/// `--device`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// Where the model runs: cpu, or cuda:N in a build with --features cuda.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceArg::from_str)]
+    pub(crate) device: DeviceArg,
+}
+
+/// A whole number with a least value.
+pub(crate) fn at_least(least: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(least..=u64::from(u32::MAX))
+}
+
+/// `--allocator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AllocatorArg {
+    /// Soft Actor-Critic.
+    Sac,
+    /// Measured sensitivities and an exact knapsack.
+    Knapsack,
+    /// The same density of bits everywhere.
+    Uniform,
+}
+
+impl From<AllocatorArg> for AllocatorKind {
+    fn from(allocator: AllocatorArg) -> Self {
+        match allocator {
+            AllocatorArg::Sac => Self::Sac,
+            AllocatorArg::Knapsack => Self::Knapsack,
+            AllocatorArg::Uniform => Self::Uniform,
+        }
+    }
+}
+
+/// `--mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// Measured decisions that hold a budget.
+    Sound,
+    /// The paper's text, flaws included.
+    Paper,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Sound => Self::Sound,
+            ModeArg::Paper => Self::Paper,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ramp::search::SacSearchConfig;
+
+    use super::*;
+
+    #[test]
+    fn bits_are_numbers_above_zero() {
+        assert_eq!(bits("4.25"), Ok(4.25));
+        for bad in ["", "0", "-4", "nan", "inf", "four"] {
+            assert!(bits(bad).unwrap_err().contains(&format!("`{bad}`")));
+        }
+    }
+
+    #[test]
+    fn the_help_tells_the_true_number_of_episodes() {
+        let command = SearchArgs::augment_args(clap::Command::new("ramp"));
+        let episodes = command.get_arguments().find(|argument| argument.get_id() == "episodes").unwrap();
+        let help = episodes.get_help().unwrap().to_string();
+        let default = |mode| SacSearchConfig::new(mode, 0).episodes;
+        let (sound, paper) = (default(Mode::Sound), default(Mode::Paper));
+        assert!(help.contains(&format!("[default: {sound}, or {paper} with --mode paper]")), "{help}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Command line: definitions, dispatch, exit status.
+
+mod args;
+mod device;
+mod eval;
+mod failure;
+mod inspect;
+mod interrupt;
+mod log;
+mod output;
+mod panics;
+mod plan;
+mod progress;
+mod quantize;
+mod size;
+mod summary;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Turn a Hugging Face language model into the best GGUF file that fits a memory budget.
+///
+/// Exit status: 0 done, 2 something is wrong with the arguments or the files (one line on standard error says
+/// what), 1 the device or RAMP failed, 130 interrupted. RAMP_LOG sets what is logged, such as RAMP_LOG=ramp=info.
+#[derive(Debug, Parser)]
+#[command(name = "ramp", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Quantize a model into a GGUF file under a budget.
+    Quantize(Box<quantize::Args>),
+    /// Measure the perplexity of a model, and its divergence from a base model.
+    Eval(eval::Args),
+    /// Tell sizes, memory and time of a quantization without reading weights.
+    Plan(plan::Args),
+    /// Show what is in a GGUF file.
+    Inspect(inspect::Args),
+}
+
+/// Runs the command.
+pub(crate) fn main() -> ExitCode {
+    panics::install();
+    // First of all, so that no moment exists where Ctrl-C leaves something behind.
+    interrupt::install();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            // Help on a closed pipe is nobody's mistake.
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = panics::catch(|| {
+        log::install()?;
+        match cli.command {
+            Command::Quantize(args) => quantize::run(*args),
+            Command::Eval(args) => eval::run(&args),
+            Command::Plan(args) => plan::run(args),
+            Command::Inspect(args) => inspect::run(&args),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

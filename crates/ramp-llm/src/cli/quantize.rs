@@ -1,0 +1,156 @@
+//! `ramp quantize`.
+
+use std::path::{Path, PathBuf};
+
+use ramp::{
+    pipeline::{self, QuantizeOptions, Step},
+    quant::Budget,
+};
+
+use super::{
+    args::{AllocatorArg, BudgetArgs, DeviceArgs, SearchArgs},
+    failure::{Failure, Result},
+    output,
+    progress::Progress,
+    summary,
+};
+
+/// Between Q4_K, which most people take, and Q5_K.
+pub(crate) const DEFAULT_BUDGET: Budget = Budget::BitsPerWeight(4.5);
+/// The pipeline's step that puts the file in its place; later ones only look at it.
+const LAST_STEP_BEFORE_FILE: &str = "write";
+
+/// Arguments of `ramp quantize`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Hugging Face folder, or a GGUF file that is not quantized.
+    model: PathBuf,
+    /// The GGUF file to write.
+    #[arg(short, long, value_name = "OUT.gguf")]
+    output: PathBuf,
+    /// Text to calibrate, search and report on [default: a small text that comes with RAMP].
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    search: SearchArgs,
+    /// Seed of everything random: same seed and inputs, same bytes.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Do not fold activation scales into weights and norms.
+    #[arg(long)]
+    no_fold: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Save the trained policy.
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    save_policy: Option<PathBuf>,
+    /// Use a saved policy: no search is made.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["allocator", "episodes"])]
+    policy: Option<PathBuf>,
+    /// Write the whole report as JSON.
+    #[arg(long, value_name = "REPORT")]
+    json: Option<PathBuf>,
+}
+
+impl Args {
+    /// What can be told before anything is read.
+    fn check(&self) -> Result {
+        if self.save_policy.is_some() && self.search.allocator != AllocatorArg::Sac {
+            return Err(Failure::User(
+                "--save-policy needs --allocator sac: no other trains a policy".into(),
+            ));
+        }
+        let outputs = [Some(&self.output), self.save_policy.as_ref(), self.json.as_ref()];
+        let outputs: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
+        for (at, path) in outputs.iter().enumerate() {
+            if outputs[..at].iter().any(|other| place(other) == place(path)) {
+                return Err(Failure::file(path, "is named by two outputs"));
+            }
+            // Overwriting an older GGUF is usual; overwriting the weights that are being read is not.
+            if path.exists()
+                && self.model.is_dir()
+                && place(path).parent() == self.model.canonicalize().ok().as_deref()
+                && path.extension().is_none_or(|extension| extension != "gguf")
+            {
+                return Err(Failure::file(path, "is a file of the model"));
+            }
+        }
+        let inputs = [Some(&self.model), self.text.as_ref(), self.policy.as_ref()];
+        for path in inputs.into_iter().flatten() {
+            if let Some(output) = outputs.iter().find(|output| same_file(output, path)) {
+                return Err(Failure::file(output, "is an input, too"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path that may not exist yet, by its existing folder.
+fn place(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Whether two paths lead to one existing file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the arguments, the model, the text or the outputs cannot be used, or on Ctrl-C.
+pub(crate) fn run(args: Args) -> Result {
+    args.check()?;
+    for path in [Some(&args.output), args.save_policy.as_ref(), args.json.as_ref()].into_iter().flatten() {
+        output::check_writable(path)?;
+    }
+    let device = args.device.device.open()?;
+    let budget = args.budget.given().unwrap_or(DEFAULT_BUDGET);
+    let defaults = QuantizeOptions::new(args.model, args.output, budget, device);
+    let options = QuantizeOptions {
+        text: args.text,
+        allocator: args.search.allocator.into(),
+        mode: args.search.mode.into(),
+        episodes: args.search.episodes,
+        seed: args.seed,
+        fold: defaults.fold.filter(|_| !args.no_fold),
+        policy: args.policy,
+        save_policy: args.save_policy,
+        ctx: args.search.ctx,
+        calibration_tokens: args.search.calibration_tokens,
+        search_tokens: args.search.search_tokens,
+        report_tokens: args.search.report_tokens,
+        ..defaults
+    };
+
+    let mut file_is_written = false;
+    let mut progress = Progress::start("load");
+    let result = pipeline::quantize(&options, &mut |step: Step| {
+        let go_on = progress.step(step);
+        // The step's own last report comes before the file gets its name.
+        file_is_written |= step.name != LAST_STEP_BEFORE_FILE && step.name.starts_with("evaluate");
+        go_on
+    });
+    drop(progress);
+    let report = match result {
+        Err(error) if error.is_interrupted() => {
+            let path = options.output.display();
+            return Err(Failure::Interrupted(if file_is_written {
+                format!("interrupted; {path} is complete but was not evaluated")
+            } else {
+                "interrupted; no output was written".into()
+            }));
+        }
+        other => other?,
+    };
+    if let Some(path) = &args.json {
+        output::write_json(path, &report)?;
+    }
+    output::print(&summary::render(&report))
+}

@@ -1,0 +1,70 @@
+//! Plain aligned text.
+
+use std::fmt;
+
+/// On which side a column is padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows of cells under a heading, in columns as wide as their widest cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    align: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with a heading.
+    pub(crate) fn new<const N: usize>(columns: [(&str, Align); N]) -> Self {
+        let align = columns.iter().map(|(_, align)| *align).collect();
+        let heading = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Self { align, rows: vec![heading] }
+    }
+
+    /// Adds a row; cells beyond the heading are dropped, missing ones stay empty.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) -> &mut Self {
+        let mut cells: Vec<String> = cells.into_iter().take(self.align.len()).collect();
+        cells.resize(self.align.len(), String::new());
+        self.rows.push(cells);
+        self
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |cell: &String| cell.chars().count();
+        let widths: Vec<usize> = (0..self.align.len())
+            .map(|column| self.rows.iter().map(|row| width(&row[column])).max().unwrap_or(0))
+            .collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let padding = " ".repeat(widths[column] - width(cell));
+                let gap = if column > 0 { "  " } else { "" };
+                line += &match self.align[column] {
+                    Align::Left => format!("{gap}{cell}{padding}"),
+                    Align::Right => format!("{gap}{padding}{cell}"),
+                };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new([("type", Align::Left), ("bytes", Align::Right), ("note", Align::Left)]);
+        table.row(["Q4_K".into(), "12".into(), "ä".into()]);
+        table.row(["F32".into(), "1234567".into()]);
+        let expected = "type    bytes  note\nQ4_K       12  ä\nF32   1234567\n";
+        assert_eq!(table.to_string(), expected);
+    }
+}

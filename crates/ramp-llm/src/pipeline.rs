@@ -1,0 +1,16 @@
+//! The main job: a Hugging Face folder in, the best GGUF that fits a budget out.
+//!
+//! Every step is a call into the crate that owns it; here is only their order.
+
+mod metadata;
+mod options;
+mod plan;
+mod report;
+mod run;
+mod text;
+
+pub use options::{AllocatorKind, QuantizeOptions};
+pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
+pub use report::{Candidate, LayerReport, Quality, Report};
+pub use run::{Step, StepFn, quantize};
+pub use text::{DEFAULT_TEXT, TextSplit, read_text};

@@ -1,0 +1,111 @@
+//! What a quantization run is asked to do.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use ramp_quant::{Budget, FoldConfig};
+use ramp_search::{ActionSet, Mode};
+use serde::{Deserialize, Serialize};
+
+/// Which search finds the allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AllocatorKind {
+    /// Soft Actor-Critic.
+    #[default]
+    Sac,
+    /// Measured sensitivities and an exact knapsack.
+    Knapsack,
+    /// The same density of bits everywhere.
+    Uniform,
+}
+
+impl AllocatorKind {
+    /// The name in files, reports and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sac => "sac",
+            Self::Knapsack => "knapsack",
+            Self::Uniform => "uniform",
+        }
+    }
+}
+
+/// Options of a run. [`QuantizeOptions::new`] gives the defaults of the command.
+#[derive(Clone, Debug)]
+pub struct QuantizeOptions {
+    /// Hugging Face folder, or an unquantized GGUF file.
+    pub model: PathBuf,
+    /// The GGUF file to write.
+    pub output: PathBuf,
+    /// Calibration text; `None` uses the small text that comes with RAMP.
+    pub text: Option<PathBuf>,
+    /// What must fit.
+    pub budget: Budget,
+    /// Which search.
+    pub allocator: AllocatorKind,
+    /// Faithful to the paper or mended.
+    pub mode: Mode,
+    /// Episodes of the SAC search; `None` is the mode's own number.
+    pub episodes: Option<usize>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Scale folding; `None` turns it off.
+    pub fold: Option<FoldConfig>,
+    /// Where the model runs.
+    pub device: Device,
+    /// Where the agent's networks run. They are small: the CPU, where it is built in, else the model's device.
+    pub agent_device: Device,
+    /// A trained policy: no search is made.
+    pub policy: Option<PathBuf>,
+    /// Where to save the trained policy.
+    pub save_policy: Option<PathBuf>,
+    /// The formats to choose from.
+    pub actions: ActionSet,
+    /// Window length in tokens.
+    pub ctx: usize,
+    /// Tokens for activation statistics, at most.
+    pub calibration_tokens: usize,
+    /// Tokens for the search's score, at most.
+    pub search_tokens: usize,
+    /// Tokens for the report's score, at most; held out from calibration and search.
+    pub report_tokens: usize,
+}
+
+impl QuantizeOptions {
+    /// The command's defaults.
+    #[must_use]
+    pub fn new(model: PathBuf, output: PathBuf, budget: Budget, device: Device) -> Self {
+        Self {
+            model,
+            output,
+            text: None,
+            budget,
+            allocator: AllocatorKind::default(),
+            mode: Mode::default(),
+            episodes: None,
+            seed: 0,
+            fold: Some(FoldConfig::paper()),
+            agent_device: agent_device(&device),
+            device,
+            policy: None,
+            save_policy: None,
+            actions: ActionSet::default(),
+            ctx: 512,
+            calibration_tokens: 131_072,
+            search_tokens: 4096,
+            report_tokens: 8192,
+        }
+    }
+}
+
+#[cfg(feature = "flex")]
+fn agent_device(_model: &Device) -> Device {
+    Device::flex()
+}
+
+#[cfg(not(feature = "flex"))]
+fn agent_device(model: &Device) -> Device {
+    model.clone()
+}

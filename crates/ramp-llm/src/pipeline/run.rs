@@ -1,0 +1,321 @@
+//! The steps of a run, in order.
+
+use std::{path::Path, time::Instant};
+
+use ramp_embed::{FeatureMode, FeatureTable};
+use ramp_eval::compare;
+use ramp_gguf::GgmlType;
+use ramp_model::{CalibrationStats, CausalLm, ModelConfig, ModelFiles, write_gguf};
+use ramp_quant::{fold, quantize as quantize_matrix};
+use ramp_search::{
+    ActionSet, Allocator, Evaluator, Features, Found, MeasuredKnapsack, Policy, Problem, Progress, Sac,
+    SacSearchConfig, SearchContext, Stage, Uniform, WeightBank, imatrix,
+};
+
+use super::{
+    metadata::{Making, metadata},
+    options::{AllocatorKind, QuantizeOptions},
+    report::{Candidate, LayerReport, Quality, Report},
+    text::TextSplit,
+};
+use crate::error::{Error, Result};
+
+/// One report of progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// What is being done.
+    pub name: &'static str,
+    /// Units done.
+    pub done: usize,
+    /// Units in all.
+    pub total: usize,
+    /// What the units are.
+    pub unit: &'static str,
+    /// Least KL divergence so far in nats, while a search runs.
+    pub best_kld: Option<f64>,
+}
+
+/// Receives progress and may stop the run by returning `false`.
+pub type StepFn<'a> = dyn FnMut(Step) -> bool + 'a;
+
+/// Quantizes a model: calibrate, fold, search, encode, write, reopen, evaluate.
+///
+/// # Errors
+/// When the model, the text, the budget or the output is not usable; when a step fails; or when `progress`
+/// stops the run. No file is left behind then, unless the run had reached its last step, the evaluation: the file is
+/// complete by then and stays.
+pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Report> {
+    let mut clock = Clock::default();
+    let files = ModelFiles::open(&options.model)?;
+    refuse_quantized(&files)?;
+    check_output(&options.output)?;
+    let config = files.config().clone();
+    let making = Making {
+        mode: options.mode,
+        allocator: if options.policy.is_some() { "policy" } else { options.allocator.name() },
+        seed: options.seed,
+        folded: options.fold.is_some(),
+    };
+    let metadata = metadata(&files, &making)?;
+    let policy = options.policy.as_deref().map(Policy::load).transpose()?;
+    let actions = policy.as_ref().map_or(&options.actions, Policy::actions);
+    let problem = Problem::new(&config, &metadata, actions, options.budget)?;
+    let tokenizer = files.tokenizer()?;
+    let text = TextSplit::new(options, &tokenizer, config.max_position_embeddings)?;
+    let mut warnings = warnings(&config, &problem, actions, options);
+
+    let base = files.load(&options.device)?;
+    clock.lap("load");
+
+    let mut stats = calibrate(&base, &text, progress)?;
+    clock.lap("calibrate");
+    let mut model = base.clone();
+    if let Some(fold_config) = &options.fold {
+        fold(&mut model, &mut stats, fold_config)?;
+    }
+    clock.lap("fold");
+
+    let mut search_progress = |p: Progress| {
+        progress(Step {
+            name: match p.stage {
+                Stage::Encode => "encode",
+                Stage::Sensitivity => "sensitivity",
+                Stage::WarmStart => "warm start",
+                _ => "search",
+            },
+            unit: match p.stage {
+                Stage::Encode => "matrices",
+                Stage::Sensitivity => "evaluations",
+                Stage::WarmStart => "gradient steps",
+                _ => "episodes",
+            },
+            done: p.done,
+            total: p.total,
+            best_kld: p.best_kld,
+        })
+    };
+    let features = ModelFeatures { model: &model, stats: &stats, problem: &problem };
+    let allocated = match &policy {
+        Some(policy) => Some(policy.allocate(&problem, &features.table(policy.features())?)?),
+        None => None,
+    };
+    let searches = policy.is_none() && options.allocator != AllocatorKind::Uniform;
+    let bank = if searches {
+        WeightBank::build(&model, &stats, &problem, &mut search_progress)?
+    } else {
+        let wanted: Vec<_> = allocated.iter().cloned().chain([ramp_search::uniform(&problem)]).collect();
+        WeightBank::build_for(&model, &stats, &problem, &wanted, &mut search_progress)?
+    };
+    clock.lap("encode");
+    let evaluator = Evaluator::new(&model, &problem, &bank, text.search.clone())?;
+    let mut context = SearchContext::new(evaluator, &features);
+
+    let mut candidates = Vec::new();
+    let mut candidate = |name: &str, found: &Found| {
+        candidates.push(Candidate {
+            allocator: name.to_owned(),
+            file_bytes: problem.file_bytes(&found.choices),
+            bits_per_weight: problem.bits_per_weight(&found.choices),
+            score: found.score,
+        });
+    };
+    let uniform = Uniform.allocate(&mut context, &mut search_progress)?;
+    candidate("uniform", &uniform);
+    let (allocator, found) = match (allocated, options.allocator) {
+        (Some(choices), _) => {
+            let score = context.evaluator.score(&choices)?;
+            let source = policy.as_ref().map_or("", |policy| &policy.provenance().model);
+            let origin = format!("policy trained on {source}");
+            ("policy", Found { choices, score, origin, curve: Vec::new(), policy: None })
+        }
+        (None, AllocatorKind::Uniform) => ("uniform", uniform.clone()),
+        (None, AllocatorKind::Knapsack) => {
+            ("knapsack", MeasuredKnapsack.allocate(&mut context, &mut search_progress)?)
+        }
+        (None, AllocatorKind::Sac) => {
+            let mut config = SacSearchConfig::new(options.mode, options.seed);
+            config.episodes = options.episodes.unwrap_or(config.episodes);
+            config.warmup_episodes = config.warmup_episodes.min(config.episodes / 2);
+            let needs_measurements = config.credit == ramp_search::Credit::Lagrangian;
+            let mut sac = Sac { config, device: options.agent_device.clone(), model_name: files.name() };
+            if needs_measurements {
+                let knapsack = MeasuredKnapsack.allocate(&mut context, &mut search_progress)?;
+                candidate("knapsack", &knapsack);
+            }
+            ("sac", sac.allocate(&mut context, &mut search_progress)?)
+        }
+    };
+    if allocator != "uniform" {
+        candidate(allocator, &found);
+    }
+    let tokens_forwarded = context.evaluator.tokens_forwarded() + text.calibration.n_tokens();
+    clock.lap("search");
+
+    // A file that fails its budget must not exist.
+    if !problem.fits(&found.choices) {
+        let why = "the search exceeded its budget".into();
+        return Err(Error::Input { path: options.output.clone(), why });
+    }
+    let types = problem.allocation(&found.choices).tensor_types()?;
+    let file_bytes = write_gguf(
+        &options.output,
+        &model,
+        &types,
+        metadata,
+        |id, ty| -> Result<Vec<u8>> {
+            let weight = model.weight_data(id)?;
+            let imatrix = imatrix(&stats, id);
+            let format = ramp_quant::Format::Ggml(ty);
+            let quantized = quantize_matrix(&weight, config.shape(id), format, imatrix.as_deref());
+            Ok(quantized.map_err(|error| error.in_tensor(id))?.bytes)
+        },
+        |done, total| progress(Step { name: "write", done, total, unit: "tensors", best_kld: None }),
+    )?;
+    if let (Some(path), Some(policy)) = (&options.save_policy, &found.policy) {
+        policy.save(path)?;
+    } else if options.save_policy.is_some() {
+        warnings.push(format!("no policy was saved: the {allocator} allocator trains none"));
+    }
+    clock.lap("write");
+
+    let written = ModelFiles::open(&options.output)?.load(&options.device)?;
+    let windows = text.report.len();
+    let mut tick = |name: &'static str, done: usize| {
+        progress(Step { name, done, total: windows, unit: "windows", best_kld: None })
+    };
+    let after = compare(&written, &base, &text.report, |done| tick("evaluate", done))?;
+    let uniform_quality = {
+        // From the file, not from the folder's model: llama.cpp ignores a sliding window in both alike.
+        let mut model = written.clone();
+        bank.apply(&problem, &uniform.choices, &mut model)?;
+        compare(&model, &base, &text.report, |done| tick("evaluate uniform", done))?
+    };
+    clock.lap("evaluate");
+
+    let allocation = problem.allocation(&found.choices);
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION"),
+        model: options.model.clone(),
+        output: options.output.clone(),
+        budget: options.budget,
+        file_bytes,
+        bits_per_weight: problem.bits_per_weight(&found.choices),
+        mean_bits: allocation.mean_bits(),
+        allocator: allocator.to_owned(),
+        origin: found.origin,
+        seed: options.seed,
+        folded: options.fold.is_some(),
+        layers: layers(&config, &problem, &found.choices),
+        candidates,
+        base_perplexity: after.base.perplexity,
+        base_perplexity_se: after.base.perplexity_se,
+        after: Quality::from(after),
+        uniform: Quality::from(uniform_quality),
+        tokens_forwarded,
+        curve: found.curve,
+        warnings,
+        seconds: clock.laps,
+    })
+}
+
+/// Computes features when an agent asks for them.
+#[derive(Debug)]
+struct ModelFeatures<'a> {
+    model: &'a CausalLm,
+    stats: &'a CalibrationStats,
+    problem: &'a Problem,
+}
+
+impl Features for ModelFeatures<'_> {
+    fn table(&self, mode: FeatureMode) -> ramp_search::Result<FeatureTable> {
+        let layers: Vec<_> = self.problem.slots().iter().map(|slot| slot.id).collect();
+        Ok(FeatureTable::extract(self.model, self.stats, &layers, mode)?)
+    }
+}
+
+fn calibrate(base: &CausalLm, text: &TextSplit, progress: &mut StepFn<'_>) -> Result<CalibrationStats> {
+    let total = text.calibration.n_tokens();
+    let windows = text.calibration.tokens();
+    Ok(CalibrationStats::collect(base, &windows, |done| {
+        progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
+    })?)
+}
+
+/// Quantizing what is quantized already only loses.
+fn refuse_quantized(files: &ModelFiles) -> Result<()> {
+    let Some(gguf) = files.gguf() else { return Ok(()) };
+    let plain = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
+    match gguf.tensors().iter().find(|tensor| !plain.contains(&tensor.ty)) {
+        Some(tensor) => Err(Error::Input {
+            path: files.path().to_owned(),
+            why: format!("tensor `{}` is quantized already ({})", tensor.name, tensor.ty),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// An unwritable output is found before the search, not after it.
+fn check_output(path: &Path) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        return Err(Error::Input { path: path.to_owned(), why: "is a folder, expected a file".into() });
+    }
+    tempfile::tempfile_in(dir).map(drop).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn warnings(
+    config: &ModelConfig,
+    problem: &Problem,
+    actions: &ActionSet,
+    options: &QuantizeOptions,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(window) = config.sliding_window {
+        warnings.push(format!(
+            "the model has a sliding window of {window} tokens, which llama.cpp ignores: beyond it the file \
+             runs with full attention"
+        ));
+    }
+    if options.text.is_none() {
+        warnings.push("calibrated on RAMP's built-in text; pass a text like those the model will see".into());
+    }
+    let fallbacks = problem.fallbacks(actions);
+    if let Some((id, wanted, got)) = fallbacks.first() {
+        let n = fallbacks.len();
+        warnings
+            .push(format!("{id}: rows do not fit the blocks of {wanted}, {got} is used ({n} such cases)"));
+    }
+    warnings
+}
+
+fn layers(config: &ModelConfig, problem: &Problem, choices: &[usize]) -> Vec<LayerReport> {
+    let slots = problem.slots().iter().zip(choices);
+    slots
+        .map(|(slot, &choice)| LayerReport {
+            name: slot.id,
+            shape: config.shape(slot.id),
+            format: slot.choices[choice].format,
+            bytes: slot.choices[choice].bytes,
+        })
+        .collect()
+}
+
+/// Wall-clock time of each step.
+struct Clock {
+    last: Instant,
+    laps: Vec<(String, f64)>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { last: Instant::now(), laps: Vec::new() }
+    }
+}
+
+impl Clock {
+    fn lap(&mut self, name: &str) {
+        let now = Instant::now();
+        self.laps.push((name.to_owned(), now.duration_since(self.last).as_secs_f64()));
+        self.last = now;
+    }
+}

@@ -1,0 +1,65 @@
+//! `ramp quantize` end to end.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::fixture::{Fixture, quantized, succeed};
+
+fn names(list: &Value, key: &str) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|item| item[key].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn uniform_fills_its_budget() {
+    let (fixture, report, summary) = quantized();
+    let bytes = fs::metadata(fixture.out()).unwrap().len();
+    assert_eq!(report["file_bytes"], bytes);
+    let bits = report["bits_per_weight"].as_f64().unwrap();
+    assert!((0.995 * 4.5..=4.5).contains(&bits), "{bits}");
+    assert_eq!(fixture.listing(), ["model", "out.gguf", "report.json", "text"]);
+
+    assert_eq!(names(&report["candidates"], "allocator"), ["uniform"]);
+    assert_eq!(report["layers"].as_array().unwrap().len(), 4 * 7 + 2);
+    // The file is the uniform allocation: what is read back from its bytes is what was searched with.
+    assert_eq!(report["after"], report["uniform"]);
+    for part in ["out.gguf: ", "% used", "attn_q", "output", "uniform", "unquantized", "seconds: "] {
+        assert!(summary.contains(part), "`{part}` is not in:\n{summary}");
+    }
+    assert!(!summary.contains('\u{1b}'), "{summary}");
+}
+
+#[test]
+fn a_size_is_held_to_the_byte() {
+    let fixture = Fixture::new();
+    let budget = 2_150_000;
+    succeed(&mut fixture.quantize(&["--allocator", "knapsack", "--size", "2.15MB", "--no-fold"]));
+    let bytes = fs::metadata(fixture.out()).unwrap().len();
+    assert!(bytes <= budget && bytes as f64 >= 0.995 * budget as f64, "{bytes}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_a_policy() {
+    let first = Fixture::new();
+    let second = Fixture::new();
+    for fixture in [&first, &second] {
+        let (report, policy) = (fixture.path("report.json"), fixture.path("policy"));
+        let files = ["--json", report.to_str().unwrap(), "--save-policy", policy.to_str().unwrap()];
+        let args = [&["--bpw", "4.25", "--episodes", "2", "--seed", "3"], &files[..]].concat();
+        succeed(&mut fixture.quantize(&args));
+    }
+    let read = |fixture: &Fixture, name: &str| fs::read(fixture.path(name)).unwrap();
+    assert!(read(&first, "out.gguf") == read(&second, "out.gguf"), "the files differ");
+    assert!(read(&first, "policy") == read(&second, "policy"), "the policies differ");
+
+    let report: Value = serde_json::from_slice(&read(&first, "report.json")).unwrap();
+    assert_eq!(names(&report["candidates"], "allocator"), ["uniform", "knapsack", "sac"]);
+    assert_eq!(report["curve"].as_array().unwrap().len(), 2);
+    let kld = |at: usize| report["candidates"][at]["score"]["kld"].as_f64().unwrap();
+    assert!(kld(2) <= kld(1), "the search keeps the best that it saw: {} and {}", kld(2), kld(1));
+
+    // The policy allocates without a search.
+    let policy = first.path("policy");
+    let summary = succeed(&mut first.quantize(&["--bpw", "4.25", "--policy", policy.to_str().unwrap()]));
+    assert!(summary.contains("allocator policy (policy trained on model)"), "{summary}");
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod attention;
+mod checkpoint;
+mod config;
+mod error;
+mod files;
+mod gguf_export;
+mod gguf_import;
+mod layer;
+mod model;
+mod rope;
+mod source;
+mod taps;
+mod tokenizer;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Architecture, ModelConfig, RopeScaling};
+pub use error::{Error, Result};
+pub use files::ModelFiles;
+pub use gguf_export::{TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
+pub use layer::{LayerId, ParseLayerIdError, Role};
+pub use model::{CausalLm, NormId};
+pub use source::{HostTensor, WeightSource};
+pub use taps::{CalibrationStats, ChannelStats, NoTap, Tap};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,95 @@
+//! A model written as GGUF and read back is the same model.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use ramp_gguf::GgmlType;
+use ramp_model::{Error, LayerId, ModelFiles, Result, TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
+
+fn types(files: &ModelFiles, ty: GgmlType) -> TensorTypes {
+    files.config().layers().into_iter().map(|id| (id, ty)).collect::<BTreeMap<LayerId, GgmlType>>()
+}
+
+#[test]
+fn an_f32_file_gives_the_same_logits_and_tokens() {
+    let (files, model) = crate::nano();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nano.gguf");
+    let types = types(&files, GgmlType::F32);
+    let metadata = gguf_metadata(&files).unwrap();
+    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
+        let columns = model.config().shape(id)[1];
+        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
+    };
+    let size = write_gguf(&path, &model, &types, metadata.clone(), encode, |_, _| true).unwrap();
+    assert_eq!(size, std::fs::metadata(&path).unwrap().len());
+    let specs = gguf_tensors(model.config(), &types).unwrap();
+    assert_eq!(size, ramp_gguf::file_bytes(&metadata, &specs).unwrap());
+
+    let reopened = ModelFiles::open(&path).unwrap();
+    let copy = reopened.load(&Device::flex()).unwrap();
+    let tokens = crate::sample_tokens(&files, 64);
+    let logits =
+        |m: &ramp_model::CausalLm| -> Vec<f32> { m.logits(&[&tokens]).unwrap().try_into_vec_as().unwrap() };
+    assert_eq!(logits(&model), logits(&copy));
+
+    let text = std::fs::read_to_string(crate::nano_dir().join("sample.txt")).unwrap();
+    let (ours, theirs) = (files.tokenizer().unwrap(), reopened.tokenizer().unwrap());
+    assert_eq!(ours.leading_bos(), theirs.leading_bos());
+    assert_eq!(ours.leading_bos(), Some(1));
+    let odd = "tabs\tand  spaces \u{e9}\u{4e16}\u{1f600} <s> \r\n end ";
+    for text in [&text[..20_000], odd] {
+        assert_eq!(ours.encode(text).unwrap(), theirs.encode(text).unwrap());
+    }
+}
+
+#[test]
+fn llama3_rope_scaling_survives_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("scaled");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer.model"] {
+        std::fs::copy(crate::nano_dir().join(name), folder.join(name)).unwrap();
+    }
+    let config = std::fs::read_to_string(crate::nano_dir().join("config.json")).unwrap();
+    let scaled = config.replace(
+        "\"rope_type\": \"default\"",
+        "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \
+         \"original_max_position_embeddings\": 64",
+    );
+    assert_ne!(config, scaled);
+    std::fs::write(folder.join("config.json"), scaled).unwrap();
+
+    let files = ModelFiles::open(&folder).unwrap();
+    let model = files.load(&Device::flex()).unwrap();
+    let path = dir.path().join("scaled.gguf");
+    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
+        let columns = model.config().shape(id)[1];
+        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
+    };
+    let metadata = gguf_metadata(&files).unwrap();
+    write_gguf(&path, &model, &types(&files, GgmlType::F32), metadata, encode, |_, _| true).unwrap();
+    let copy = ModelFiles::open(&path).unwrap().load(&Device::flex()).unwrap();
+
+    let tokens = crate::sample_tokens(&files, 64);
+    let logits =
+        |m: &ramp_model::CausalLm| -> Vec<f32> { m.logits(&[&tokens]).unwrap().try_into_vec_as().unwrap() };
+    assert_eq!(logits(&model), logits(&copy));
+    assert_ne!(logits(&model), logits(&crate::nano().1), "the scaling must change something");
+}
+
+#[test]
+fn an_interrupted_write_leaves_nothing() {
+    let (files, model) = crate::nano();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nano.gguf");
+    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
+        let columns = model.config().shape(id)[1];
+        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
+    };
+    let types = types(&files, GgmlType::Q8_0);
+    let metadata = gguf_metadata(&files).unwrap();
+    let result = write_gguf(&path, &model, &types, metadata, encode, |done, _| done < 5);
+    assert!(matches!(result, Err(Error::Interrupted)));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}

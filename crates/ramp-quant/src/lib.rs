@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+pub mod affine;
+mod allocation;
+mod budget;
+mod error;
+mod fold;
+mod format;
+mod quantize;
+mod tensor_type_file;
+
+pub use allocation::Allocation;
+pub use budget::Budget;
+pub use error::{Error, Result};
+pub use fold::{ActStatistic, BlockFold, FoldConfig, FoldReport, fold};
+pub use format::Format;
+pub use quantize::{Quantized, quantize};

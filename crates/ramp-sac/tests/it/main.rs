@@ -1,0 +1,11 @@
+//! Behaviour of the whole agent; one binary, so that Burn is linked once.
+
+// Helpers outside of #[test] functions unwrap as well.
+#![allow(clippy::unwrap_used)]
+
+mod behaviour;
+mod checkpoint;
+mod determinism;
+mod pendulum;
+mod pendulum_learning;
+mod probes;

@@ -1,0 +1,146 @@
+//! Every matrix in every format, dequantized and resident on the device.
+
+use burn::tensor::{Tensor, TensorData};
+use ramp_model::{CalibrationStats, CausalLm, LayerId};
+use ramp_quant::quantize;
+
+use crate::{
+    error::{Error, Result},
+    problem::{Choices, Problem},
+    progress::{ProgressFn, Stage, report},
+};
+
+/// Dequantized weights of every choice of every slot.
+///
+/// The weights are decoded from the very bytes that the exporter writes (invariant 6), so that a search
+/// evaluates the file that a user gets. Applying an allocation swaps handles and copies nothing.
+#[derive(Debug)]
+pub struct WeightBank {
+    /// By slot, then by choice; `None` where nobody asked for it.
+    slots: Vec<Vec<Option<Entry>>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    weight: Tensor<2>,
+    relative_error: f64,
+}
+
+impl WeightBank {
+    /// Encodes and decodes every choice of the problem, with the imatrix of `stats`.
+    ///
+    /// # Errors
+    /// When a codec refuses a weight, the device fails, or `progress` stops the run.
+    pub fn build(
+        model: &CausalLm,
+        stats: &CalibrationStats,
+        problem: &Problem,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Self> {
+        Self::build_where(model, stats, problem, |_, _| true, progress)
+    }
+
+    /// As [`WeightBank::build`], for some allocations only: without a search nothing else is looked at.
+    ///
+    /// # Errors
+    /// As [`WeightBank::build`].
+    pub fn build_for(
+        model: &CausalLm,
+        stats: &CalibrationStats,
+        problem: &Problem,
+        allocations: &[Choices],
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Self> {
+        let wanted = |slot: usize, choice: usize| allocations.iter().any(|choices| choices[slot] == choice);
+        Self::build_where(model, stats, problem, wanted, progress)
+    }
+
+    fn build_where(
+        model: &CausalLm,
+        stats: &CalibrationStats,
+        problem: &Problem,
+        wanted: impl Fn(usize, usize) -> bool,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Self> {
+        let total = problem.slots().len();
+        let mut slots = Vec::with_capacity(total);
+        for (index, slot) in problem.slots().iter().enumerate() {
+            let shape = model.config().shape(slot.id);
+            let original = model.weight_data(slot.id)?;
+            let imatrix = imatrix(stats, slot.id);
+            let entries = (0..slot.choices.len())
+                .map(|choice| {
+                    if !wanted(index, choice) {
+                        return Ok(None);
+                    }
+                    let format = slot.choices[choice].format;
+                    let quantized = quantize(&original, shape, format, imatrix.as_deref())
+                        .map_err(|error| error.in_tensor(slot.id))?;
+                    let relative_error =
+                        relative_error(&original, &quantized.dequantized, shape[1], imatrix.as_deref());
+                    let data = TensorData::new(quantized.dequantized, shape);
+                    Ok(Some(Entry { weight: Tensor::from_data(data, model.device()), relative_error }))
+                })
+                .collect::<Result<_>>()?;
+            slots.push(entries);
+            report(progress, Stage::Encode, index + 1, total, None)?;
+        }
+        Ok(Self { slots })
+    }
+
+    /// The dequantized weight of a choice, `[out, in]`.
+    ///
+    /// # Errors
+    /// When the bank was built without it.
+    pub fn weight(&self, slot: usize, choice: usize) -> Result<Tensor<2>> {
+        Ok(self.entry(slot, choice)?.weight.clone())
+    }
+
+    /// Squared error of a choice relative to the matrix, each input channel weighted by its mean squared
+    /// activation: `sum_j E[x_j²] |W_j - Ŵ_j|² / sum_j E[x_j²] |W_j|²`. A sensitivity that costs no forward pass.
+    ///
+    /// # Errors
+    /// When the bank was built without it.
+    pub fn relative_error(&self, slot: usize, choice: usize) -> Result<f64> {
+        Ok(self.entry(slot, choice)?.relative_error)
+    }
+
+    fn entry(&self, slot: usize, choice: usize) -> Result<&Entry> {
+        let entry = self.slots.get(slot).and_then(|choices| choices.get(choice)?.as_ref());
+        entry.ok_or(Error::NotInBank { slot, choice })
+    }
+
+    /// Puts an allocation into a model.
+    ///
+    /// # Errors
+    /// When the model is not the one that the bank was built from.
+    pub fn apply(&self, problem: &Problem, choices: &[usize], model: &mut CausalLm) -> Result<()> {
+        for (slot, &choice) in choices.iter().enumerate() {
+            model.set_weight(problem.slots()[slot].id, self.weight(slot, choice)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The imatrix that codecs get for a layer: mean squared activation per input channel.
+///
+/// `None` for the embedding, whose rows are looked up and not multiplied, as in llama.cpp.
+#[must_use]
+pub fn imatrix(stats: &CalibrationStats, id: LayerId) -> Option<Vec<f32>> {
+    let imatrix = stats.imatrix(id)?;
+    // A channel that never fired says nothing; an all-zero imatrix would let the codec ignore the matrix.
+    imatrix.iter().any(|&x| x > 0.0).then_some(imatrix)
+}
+
+fn relative_error(original: &[f32], quantized: &[f32], columns: usize, imatrix: Option<&[f32]>) -> f64 {
+    let (mut error, mut norm) = (0.0, 0.0);
+    for (row, quantized) in original.chunks_exact(columns).zip(quantized.chunks_exact(columns)) {
+        for (column, (w, q)) in row.iter().zip(quantized).enumerate() {
+            let importance = imatrix.map_or(1.0, |imatrix| f64::from(imatrix[column]));
+            let difference = f64::from(w - q);
+            error += importance * difference * difference;
+            norm += importance * f64::from(*w) * f64::from(*w);
+        }
+    }
+    if norm > 0.0 { error / norm } else { 0.0 }
+}

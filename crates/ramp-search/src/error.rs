@@ -1,0 +1,92 @@
+//! What can be wrong with a search.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an allocation could not be found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not even the cheapest allocation fits.
+    #[error("a budget of {budget} is below the floor: the smallest possible file needs {floor}")]
+    BudgetTooSmall {
+        /// The budget, with its unit.
+        budget: String,
+        /// The floor, in the same unit.
+        floor: String,
+    },
+    /// The budget is above what the largest allocation uses.
+    #[error("a budget of {budget} is above the ceiling: the largest possible file has {ceiling}")]
+    BudgetTooLarge {
+        /// The budget, with its unit.
+        budget: String,
+        /// The ceiling, in the same unit.
+        ceiling: String,
+    },
+    /// A budget that is not a number above zero.
+    #[error("a budget must be a number above zero, found {0}")]
+    Budget(String),
+    /// No format to choose from.
+    #[error("the action set is empty")]
+    NoActions,
+    /// A format that can be read but not written.
+    #[error("{0} has no encoder")]
+    NoEncoder(String),
+    /// An allocation that lacks a layer or holds a format that is no option for it.
+    #[error("`{layer}` cannot be stored as {format}")]
+    NotAnOption {
+        /// The layer.
+        layer: String,
+        /// The format, or `nothing`.
+        format: String,
+    },
+    /// A choice that the weight bank was built without.
+    #[error("the weight bank does not hold choice {choice} of slot {slot}")]
+    NotInBank {
+        /// Index of the slot.
+        slot: usize,
+        /// Index of the choice.
+        choice: usize,
+    },
+    /// An option of a configuration has an impossible value.
+    #[error("{name} is {value}, expected {expected}")]
+    Option {
+        /// The option.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A policy file that cannot be read or used.
+    #[error("{}: not a usable policy: {why}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ramp_model::Error),
+    /// The evaluation failed.
+    #[error(transparent)]
+    Eval(#[from] ramp_eval::Error),
+    /// A codec failed.
+    #[error(transparent)]
+    Quant(#[from] ramp_quant::Error),
+    /// Features could not be computed.
+    #[error(transparent)]
+    Embed(#[from] ramp_embed::Error),
+    /// The agent failed.
+    #[error(transparent)]
+    Sac(#[from] ramp_sac::Error),
+    /// A GGUF file failed.
+    #[error(transparent)]
+    Gguf(#[from] ramp_gguf::Error),
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}

@@ -1,0 +1,184 @@
+//! Faithful to the paper's text, or with its errors mended: every decision is one field.
+
+use ramp_embed::FeatureMode;
+use ramp_sac::{SacConfig, TargetKind};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A set of decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The paper to the letter, flaws included.
+    Paper,
+    /// What can be learnt from and holds a budget.
+    #[default]
+    Sound,
+}
+
+/// How an action in (0, 1) becomes a choice (Sec. 3.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mapping {
+    /// Nearest bit width: the first and the last bin are half as wide.
+    Nearest,
+    /// Bins of equal width.
+    EqualBins,
+}
+
+/// What holds the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetHandling {
+    /// The penalty of Eq. 20 on mean bits; episodes may exceed the budget, and the exported allocation is
+    /// projected onto it.
+    Penalty,
+    /// Every episode is projected onto the budget, so none exceeds it.
+    Projection,
+}
+
+/// What a layer's action is rewarded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credit {
+    /// Nothing but the episode's reward at its end (Eq. 21), as printed.
+    Terminal,
+    /// What the action loses in the relaxed Lagrangian ([`crate::Relaxation`]: measured sensitivity plus the
+    /// price of its bytes), and its share of what the whole episode lost beyond the sum of sensitivities. Each
+    /// layer is a bandit with context: no reward has to travel through hundreds of bootstrapped steps.
+    Lagrangian,
+}
+
+/// Who acts while an episode is gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Behaviour {
+    /// The policy, in every layer.
+    Policy,
+    /// The policy in a few layers drawn at random, the best allocation so far in the others. SAC is off-policy
+    /// and learns from either; one allocation that differs in a few places tells more than one that differs
+    /// everywhere.
+    Incumbent {
+        /// Layers that the policy decides in an episode.
+        resampled: usize,
+    },
+}
+
+/// Where the actor starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarmStart {
+    /// From random weights.
+    Cold,
+    /// From the minimum of the relaxed problem by behaviour cloning, with the sensitivity measurements as first
+    /// transitions and the measured knapsack's allocation as the first incumbent.
+    Knapsack,
+}
+
+/// Every decision of a SAC search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SacSearchConfig {
+    /// Where the other fields started from.
+    pub mode: Mode,
+    /// Episodes, warm-up included. Table 9: 200 to 250.
+    pub episodes: usize,
+    /// Episodes of uniformly random actions at the start. Table 9: 20.
+    pub warmup_episodes: usize,
+    /// Actions to choices.
+    pub mapping: Mapping,
+    /// What holds the budget.
+    pub budget: BudgetHandling,
+    /// What an action is rewarded with.
+    pub credit: Credit,
+    /// Who acts while an episode is gathered.
+    pub behaviour: Behaviour,
+    /// Where the actor starts.
+    pub warm_start: WarmStart,
+    /// Steps of behaviour cloning.
+    pub cloning_steps: usize,
+    /// Learning rate of behaviour cloning.
+    pub cloning_lr: f64,
+    /// Gradient updates before the first episode, on the transitions of the warm start.
+    pub pretraining_updates: usize,
+    /// Gradient updates after each episode; the paper leaves `N_updates` open, one for each layer when `None`.
+    pub updates_per_episode: Option<usize>,
+    /// Features of the state.
+    pub features: FeatureMode,
+    /// The agent.
+    pub agent: SacConfig,
+}
+
+impl SacSearchConfig {
+    /// The decisions of a mode.
+    #[must_use]
+    pub fn new(mode: Mode, seed: u64) -> Self {
+        match mode {
+            Mode::Paper => Self::paper(seed),
+            Mode::Sound => Self::sound(seed),
+        }
+    }
+
+    /// Algorithm 1 with Tables 9 and 25 to 27.
+    #[must_use]
+    pub fn paper(seed: u64) -> Self {
+        Self {
+            mode: Mode::Paper,
+            episodes: 250,
+            warmup_episodes: 20,
+            mapping: Mapping::Nearest,
+            budget: BudgetHandling::Penalty,
+            credit: Credit::Terminal,
+            behaviour: Behaviour::Policy,
+            warm_start: WarmStart::Cold,
+            cloning_steps: 0,
+            cloning_lr: 1e-3,
+            pretraining_updates: 0,
+            updates_per_episode: None,
+            features: FeatureMode::Paper,
+            agent: SacConfig { seed, ..SacConfig::paper(ramp_embed::N_FEATURES, 1) },
+        }
+    }
+
+    /// What the measurements of this project recommend.
+    #[must_use]
+    pub fn sound(seed: u64) -> Self {
+        let paper = Self::paper(seed);
+        Self {
+            mode: Mode::Sound,
+            episodes: 64,
+            warmup_episodes: 0,
+            mapping: Mapping::EqualBins,
+            budget: BudgetHandling::Projection,
+            credit: Credit::Lagrangian,
+            behaviour: Behaviour::Incumbent { resampled: 6 },
+            warm_start: WarmStart::Knapsack,
+            cloning_steps: 600,
+            pretraining_updates: 100,
+            updates_per_episode: Some(16),
+            features: FeatureMode::Sound,
+            agent: SacConfig {
+                // A bandit has no next state to look at.
+                gamma: 0.0,
+                target: TargetKind::MonteCarlo,
+                // Rewards of single layers are of order one; 0.2 nats of entropy bonus would drown them.
+                init_alpha: 0.02,
+                // About a third of the resampled layers leave their bin: neighbours are tried a few at a time.
+                target_entropy: -1.5,
+                ..paper.agent
+            },
+            ..paper
+        }
+    }
+
+    /// Checks the fields against each other.
+    ///
+    /// # Errors
+    /// When a value is impossible; the error names the field.
+    pub fn validate(&self) -> Result<()> {
+        if self.episodes == 0 {
+            return Err(Error::Option { name: "episodes", value: "0".into(), expected: "at least 1" });
+        }
+        Ok(self.agent.validate()?)
+    }
+}

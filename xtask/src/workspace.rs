@@ -1,0 +1,67 @@
+//! Where the repository is, and how to call cargo in it.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::process;
+
+/// The repository.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    root: PathBuf,
+    cargo: OsString,
+}
+
+/// The parts of `cargo metadata` that tasks use.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Metadata {
+    /// The workspace's packages.
+    pub(crate) packages: Vec<Package>,
+    /// Where cargo builds.
+    pub(crate) target_directory: PathBuf,
+}
+
+/// A package of the workspace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// What a package's manifest asks for: normal, build and dev dependencies alike.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+}
+
+impl Workspace {
+    pub(crate) fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
+        Self { root, cargo: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()) }
+    }
+
+    /// The folder of the workspace manifest.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `cargo ARGS`, in the root.
+    pub(crate) fn cargo(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.cargo);
+        command.args(args).current_dir(&self.root);
+        command
+    }
+
+    /// The packages of the workspace.
+    pub(crate) fn metadata(&self) -> Result<Metadata> {
+        let json = process::stdout(&mut self.cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+        serde_json::from_str(&json).context("cargo metadata")
+    }
+}
