@@ -233,7 +233,7 @@ on the search windows      bytes     bpw       KL divergence  perplexity
 uniform                1,980,000  4.2000  0.02000 +- 0.00100     31.2500
 
 on held-out text             perplexity       KL divergence  same top 1
-unquantized                     32.0000
+unquantized           32.0000 +- 0.5000
 this file             33.5000 +- 0.2500  0.01230 +- 0.00040     92.50 %
 uniform, same budget  34.7500 +- 0.2500  0.01230 +- 0.00040     92.50 %
 
