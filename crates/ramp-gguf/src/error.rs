@@ -79,6 +79,34 @@ pub enum Error {
         /// The type.
         ty: GgmlType,
     },
+    /// The type's blocks have no scales whose codes could be exchanged here.
+    #[error("the codes of {ty} blocks cannot be set")]
+    NoGrid {
+        /// The type.
+        ty: GgmlType,
+    },
+    /// Another number of codes than a block has weights.
+    #[error("a block of {ty} takes {expected} codes, found {found}")]
+    CodeCount {
+        /// The type.
+        ty: GgmlType,
+        /// Weights of a block.
+        expected: usize,
+        /// Codes given.
+        found: usize,
+    },
+    /// A code that does not fit the type.
+    #[error("code {code} at place {at} of a {ty} block is above {max}")]
+    CodeRange {
+        /// The type.
+        ty: GgmlType,
+        /// Place in the block.
+        at: usize,
+        /// The code.
+        code: u8,
+        /// The largest code.
+        max: u8,
+    },
     /// A row must be a whole number of blocks.
     #[error("rows of {n_per_row} weights do not divide into {ty} blocks of {}", ty.block_size())]
     RowNotBlockMultiple {

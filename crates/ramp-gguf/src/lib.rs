@@ -16,7 +16,7 @@ mod value;
 mod writer;
 
 pub use atomic::write_atomically;
-pub use codec::{decode, encode, encode_into};
+pub use codec::{BlockGrid, block_grid, decode, encode, encode_into, has_grid, set_codes};
 pub use error::{Error, Result};
 pub use file::GgufFile;
 pub use ggml_type::{GgmlType, QUANTIZED, fallback};

@@ -1,12 +1,13 @@
 //! Activation statistics at the input of every linear layer, gathered in one calibration pass.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    gram::Gram,
     layer::LayerId,
     model::{CausalLm, to_host},
 };
@@ -68,6 +69,16 @@ impl ChannelStats {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CalibrationStats {
     layers: BTreeMap<LayerId, ChannelStats>,
+    /// Layers with the same input share one matrix. Not serialized: it is large, and gathered in one pass.
+    #[serde(skip)]
+    grams: BTreeMap<LayerId, Arc<Gram>>,
+}
+
+/// What a calibration pass gathers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gather {
+    /// The Gram matrices of the inputs, too: `8 * in²` bytes for each distinct input. GPTQ rounding needs them.
+    pub gram: bool,
 }
 
 impl CalibrationStats {
@@ -80,9 +91,22 @@ impl CalibrationStats {
     pub fn collect(
         model: &CausalLm,
         windows: &[&[u32]],
+        progress: impl FnMut(usize) -> bool,
+    ) -> Result<Self> {
+        Self::gather(model, windows, Gather::default(), progress)
+    }
+
+    /// As [`CalibrationStats::collect`], with a choice of what is gathered.
+    ///
+    /// # Errors
+    /// As [`CalibrationStats::collect`].
+    pub fn gather(
+        model: &CausalLm,
+        windows: &[&[u32]],
+        what: Gather,
         mut progress: impl FnMut(usize) -> bool,
     ) -> Result<Self> {
-        let mut sums = Sums::default();
+        let mut sums = Sums { what, ..Sums::default() };
         let n_blocks = model.config().n_blocks;
         let mut tokens = 0;
         for window in windows {
@@ -102,6 +126,26 @@ impl CalibrationStats {
     #[must_use]
     pub fn get(&self, id: LayerId) -> Option<&ChannelStats> {
         self.layers.get(&id)
+    }
+
+    /// The Gram matrix of a layer's input, where it was gathered.
+    #[must_use]
+    pub fn gram(&self, id: LayerId) -> Option<&Arc<Gram>> {
+        self.grams.get(&id)
+    }
+
+    /// Transforms the statistics of layers that share one input, after that input was multiplied channel by
+    /// channel with `scale`. Layers without statistics are left alone.
+    pub fn scale_input(&mut self, layers: &[LayerId], scale: &[f32]) {
+        let mut gram: Option<Arc<Gram>> = None;
+        for id in layers {
+            if let Some(stats) = self.layers.get_mut(id) {
+                *stats = stats.scaled(scale);
+            }
+            if let Some(old) = self.grams.get_mut(id) {
+                *old = gram.get_or_insert_with(|| Arc::new(old.scaled(scale))).clone();
+            }
+        }
     }
 
     /// Replaces the statistics of a layer, after a transform that is known exactly (folding).
@@ -124,7 +168,10 @@ impl CalibrationStats {
 /// Running sums in f64, so that a million tokens do not lose the small channels.
 #[derive(Default)]
 struct Sums {
+    what: Gather,
     layers: BTreeMap<LayerId, LayerSums>,
+    /// By the first of the layers that share an input.
+    grams: BTreeMap<LayerId, (Gram, Vec<LayerId>)>,
 }
 
 struct LayerSums {
@@ -157,16 +204,26 @@ impl Tap for Sums {
             }
             sums.count += rows as u64;
         }
+        if let (true, [first, ..]) = (self.what.gram, layers) {
+            let gram = to_host(input.clone().transpose().matmul(input.clone()))?; // [width, width]
+            let (sum, _) = self.grams.entry(*first).or_insert_with(|| (Gram::zeros(width), layers.to_vec()));
+            sum.add(&gram, rows as u64);
+        }
         Ok(())
     }
 }
 
 impl Sums {
     fn finish(self) -> CalibrationStats {
+        let mut grams = BTreeMap::new();
+        for (gram, layers) in self.grams.into_values() {
+            let gram = Arc::new(gram);
+            grams.extend(layers.into_iter().map(|id| (id, gram.clone())));
+        }
         let layers = self.layers.into_iter().map(|(id, LayerSums { abs, max_abs, sq: sum_sq, count })| {
             let mean_abs = abs.iter().map(|sum| (sum / count.max(1) as f64) as f32).collect();
             (id, ChannelStats { mean_abs, max_abs, sum_sq, count })
         });
-        CalibrationStats { layers: layers.collect() }
+        CalibrationStats { layers: layers.collect(), grams }
     }
 }

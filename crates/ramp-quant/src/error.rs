@@ -79,6 +79,34 @@ pub enum Error {
         /// The scale.
         value: f32,
     },
+    /// GPTQ damping out of range.
+    #[error("GPTQ damping is {value}, expected a number above 0")]
+    Damping {
+        /// The value.
+        value: f64,
+    },
+    /// A Hessian of another width than the matrix or its blocks.
+    #[error("a Hessian of {width} input channels does not fit blocks or rows of {block} weights")]
+    HessianWidth {
+        /// Input channels of the Hessian.
+        width: usize,
+        /// Weights of a block, or of a row.
+        block: usize,
+    },
+    /// A Hessian that no activations can have.
+    #[error("the Hessian of {width} input channels is not finite, or not positive semidefinite")]
+    Hessian {
+        /// Input channels.
+        width: usize,
+    },
+    /// An error with the layer that it is about.
+    #[error("`{layer}`: {source}")]
+    InLayer {
+        /// The layer.
+        layer: LayerId,
+        /// What is wrong.
+        source: Box<Error>,
+    },
     /// A code or a zero point that does not fit the bit width.
     #[error("code {value} in row {row} does not fit {bits} bits")]
     CodeRange {
@@ -216,6 +244,9 @@ impl Error {
     pub fn in_tensor(self, id: LayerId) -> Self {
         match self {
             Self::Gguf(error) => Self::Gguf(error.in_tensor(&id.to_string())),
+            Self::Hessian { .. } | Self::HessianWidth { .. } => {
+                Self::InLayer { layer: id, source: Box::new(self) }
+            }
             other => other,
         }
     }

@@ -166,10 +166,9 @@ impl Site {
         let inverse: Vec<f32> = scales.iter().map(|s| s.recip()).collect();
         for id in self.layers() {
             model.set_weight(id, model.weight(id)? * s.clone().unsqueeze())?;
-            let missing = || Error::MissingStats { layer: id.to_string() };
-            let scaled = stats.get(id).ok_or_else(missing)?.scaled(&inverse);
-            stats.insert(id, scaled);
         }
+        let layers: Vec<LayerId> = self.layers().collect();
+        stats.scale_input(&layers, &inverse);
         model.set_norm(self.norm, model.norm(self.norm)? / s)?;
         Ok(())
     }

@@ -6,6 +6,8 @@ mod budget;
 mod error;
 mod fold;
 mod format;
+mod gptq;
+mod layer_quantizer;
 mod quantize;
 mod tensor_type_file;
 
@@ -14,4 +16,6 @@ pub use budget::Budget;
 pub use error::{Error, Result};
 pub use fold::{ActStatistic, BlockFold, FoldConfig, FoldReport, fold};
 pub use format::Format;
+pub use gptq::{GptqConfig, Hessian, gptq};
+pub use layer_quantizer::{LayerQuantizer, Rounding, imatrix};
 pub use quantize::{Quantized, quantize};

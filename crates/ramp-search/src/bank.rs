@@ -1,8 +1,8 @@
 //! Every matrix in every format, dequantized and resident on the device.
 
 use burn::tensor::{Tensor, TensorData};
-use ramp_model::{CalibrationStats, CausalLm, LayerId};
-use ramp_quant::quantize;
+use ramp_model::{CalibrationStats, CausalLm};
+use ramp_quant::{LayerQuantizer, Rounding};
 
 use crate::{
     error::{Error, Result},
@@ -27,7 +27,7 @@ struct Entry {
 }
 
 impl WeightBank {
-    /// Encodes and decodes every choice of the problem, with the imatrix of `stats`.
+    /// Encodes and decodes every choice of the problem, with the statistics of `stats`.
     ///
     /// # Errors
     /// When a codec refuses a weight, the device fails, or `progress` stops the run.
@@ -35,9 +35,10 @@ impl WeightBank {
         model: &CausalLm,
         stats: &CalibrationStats,
         problem: &Problem,
+        rounding: Rounding,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
-        Self::build_where(model, stats, problem, |_, _| true, progress)
+        Self::build_where(model, stats, problem, rounding, |_, _| true, progress)
     }
 
     /// As [`WeightBank::build`], for some allocations only: without a search nothing else is looked at.
@@ -48,36 +49,37 @@ impl WeightBank {
         model: &CausalLm,
         stats: &CalibrationStats,
         problem: &Problem,
+        rounding: Rounding,
         allocations: &[Choices],
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
         let wanted = |slot: usize, choice: usize| allocations.iter().any(|choices| choices[slot] == choice);
-        Self::build_where(model, stats, problem, wanted, progress)
+        Self::build_where(model, stats, problem, rounding, wanted, progress)
     }
 
     fn build_where(
         model: &CausalLm,
         stats: &CalibrationStats,
         problem: &Problem,
+        rounding: Rounding,
         wanted: impl Fn(usize, usize) -> bool,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
         let total = problem.slots().len();
+        let mut quantizer = LayerQuantizer::new(stats, rounding);
         let mut slots = Vec::with_capacity(total);
         for (index, slot) in problem.slots().iter().enumerate() {
             let shape = model.config().shape(slot.id);
             let original = model.weight_data(slot.id)?;
-            let imatrix = imatrix(stats, slot.id);
             let entries = (0..slot.choices.len())
                 .map(|choice| {
                     if !wanted(index, choice) {
                         return Ok(None);
                     }
                     let format = slot.choices[choice].format;
-                    let quantized = quantize(&original, shape, format, imatrix.as_deref())
-                        .map_err(|error| error.in_tensor(slot.id))?;
+                    let quantized = quantizer.quantize(slot.id, &original, shape, format)?;
                     let relative_error =
-                        relative_error(&original, &quantized.dequantized, shape[1], imatrix.as_deref());
+                        quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;
                     let data = TensorData::new(quantized.dequantized, shape);
                     Ok(Some(Entry { weight: Tensor::from_data(data, model.device()), relative_error }))
                 })
@@ -96,8 +98,8 @@ impl WeightBank {
         Ok(self.entry(slot, choice)?.weight.clone())
     }
 
-    /// Squared error of a choice relative to the matrix, each input channel weighted by its mean squared
-    /// activation: `sum_j E[x_j²] |W_j - Ŵ_j|² / sum_j E[x_j²] |W_j|²`. A sensitivity that costs no forward pass.
+    /// Squared error of a choice relative to the matrix, as [`LayerQuantizer::relative_error`] measures it. A
+    /// sensitivity that costs no forward pass.
     ///
     /// # Errors
     /// When the bank was built without it.
@@ -120,27 +122,4 @@ impl WeightBank {
         }
         Ok(())
     }
-}
-
-/// The imatrix that codecs get for a layer: mean squared activation per input channel.
-///
-/// `None` for the embedding, whose rows are looked up and not multiplied, as in llama.cpp.
-#[must_use]
-pub fn imatrix(stats: &CalibrationStats, id: LayerId) -> Option<Vec<f32>> {
-    let imatrix = stats.imatrix(id)?;
-    // A channel that never fired says nothing; an all-zero imatrix would let the codec ignore the matrix.
-    imatrix.iter().any(|&x| x > 0.0).then_some(imatrix)
-}
-
-fn relative_error(original: &[f32], quantized: &[f32], columns: usize, imatrix: Option<&[f32]>) -> f64 {
-    let (mut error, mut norm) = (0.0, 0.0);
-    for (row, quantized) in original.chunks_exact(columns).zip(quantized.chunks_exact(columns)) {
-        for (column, (w, q)) in row.iter().zip(quantized).enumerate() {
-            let importance = imatrix.map_or(1.0, |imatrix| f64::from(imatrix[column]));
-            let difference = f64::from(w - q);
-            error += importance * difference * difference;
-            norm += importance * f64::from(*w) * f64::from(*w);
-        }
-    }
-    if norm > 0.0 { error / norm } else { 0.0 }
 }

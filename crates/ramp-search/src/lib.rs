@@ -20,7 +20,7 @@ mod tests;
 mod uniform;
 
 pub use allocator::{Allocator, CurvePoint, Features, Found, MeasuredKnapsack, SearchContext, Uniform};
-pub use bank::{WeightBank, imatrix};
+pub use bank::WeightBank;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluator, Score};
 pub use knapsack::{fill, knapsack, shadow_price};

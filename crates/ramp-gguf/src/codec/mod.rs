@@ -2,6 +2,7 @@
 
 mod affine;
 mod float;
+mod grid;
 mod lanes;
 mod q3_k;
 mod q4_k;
@@ -10,6 +11,7 @@ mod q6_k;
 mod q8_0;
 mod scale_search;
 
+pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
 use rayon::prelude::*;
 
 use crate::{Error, GgmlType, Result};

@@ -116,7 +116,7 @@ fn pack_scales(scales: &[u8; L]) -> [u8; 12] {
 }
 
 /// The signed scale of sub-block `j`.
-fn unpack_scale(j: usize, packed: &[u8; 12]) -> f32 {
+pub(super) fn unpack_scale(j: usize, packed: &[u8; 12]) -> f32 {
     let low = packed[j % 8] >> (j / 8 * 4) & 0xf;
     let high = packed[8 + j % 4] >> (j / 4 * 2) & 3;
     f32::from(low | high << 4) - 32.0

@@ -3,7 +3,11 @@
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
-use ramp::{pipeline::AllocatorKind, quant::Budget, search::Mode};
+use ramp::{
+    pipeline::AllocatorKind,
+    quant::{Budget, GptqConfig, Rounding},
+    search::Mode,
+};
 
 use super::{device::DeviceArg, size};
 
@@ -48,6 +52,10 @@ pub(crate) struct SearchArgs {
     /// Follow the paper to the letter, or with its errors mended.
     #[arg(long, value_enum, default_value_t = ModeArg::Sound)]
     pub(crate) mode: ModeArg,
+    /// How codes are chosen: each weight to its nearest, or with error feedback (GPTQ) [default: gptq, or nearest
+    /// with --mode paper].
+    #[arg(long, value_enum)]
+    pub(crate) rounding: Option<RoundingArg>,
     /// Episodes of the SAC search [default: 64, or 250 with --mode paper].
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) episodes: Option<usize>,
@@ -63,6 +71,29 @@ pub(crate) struct SearchArgs {
     /// Held-out tokens for the final report, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = at_least(1))]
     pub(crate) report_tokens: usize,
+}
+
+impl SearchArgs {
+    /// How codes are chosen; the paper rounds to nearest.
+    pub(crate) fn rounding(&self) -> Rounding {
+        let default = match self.mode {
+            ModeArg::Sound => RoundingArg::Gptq,
+            ModeArg::Paper => RoundingArg::Nearest,
+        };
+        match self.rounding.unwrap_or(default) {
+            RoundingArg::Nearest => Rounding::Nearest,
+            RoundingArg::Gptq => Rounding::Gptq(GptqConfig::default()),
+        }
+    }
+}
+
+/// `--rounding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoundingArg {
+    /// As llama-quantize does with an importance matrix.
+    Nearest,
+    /// A column's rounding error is made good by the columns that follow.
+    Gptq,
 }
 
 /// `--device`.

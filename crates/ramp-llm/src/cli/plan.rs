@@ -53,6 +53,7 @@ pub(crate) fn run(args: Args) -> Result {
         mode: args.search.mode.into(),
         episodes: args.search.episodes,
         fold: !args.no_fold,
+        rounding: args.search.rounding(),
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,
         search_tokens: args.search.search_tokens,
@@ -126,6 +127,7 @@ fn memory(plan: &Plan) -> Table {
     for (what, bytes) in [
         ("weights (f32)", memory.weights),
         ("folded copies", memory.folded),
+        ("Gram matrices of the inputs (f64)", memory.gram),
         ("weight bank (every format, f32)", memory.bank),
         ("hidden states of the search", memory.hidden),
         ("logits of the search", memory.logits),

@@ -120,6 +120,7 @@ pub(crate) fn run(args: Args) -> Result {
         episodes: args.search.episodes,
         seed: args.seed,
         fold: defaults.fold.filter(|_| !args.no_fold),
+        rounding: args.search.rounding(),
         policy: args.policy,
         save_policy: args.save_policy,
         ctx: args.search.ctx,

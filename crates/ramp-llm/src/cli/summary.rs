@@ -39,8 +39,10 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
     let tokens = grouped(report.tokens_forwarded as u64);
     writeln!(
         out,
-        "  allocator {} ({}), seed {seed}, {folded}, {tokens} tokens forwarded",
-        report.allocator, report.origin
+        "  allocator {} ({}), seed {seed}, {folded}, rounding {}, {tokens} tokens forwarded",
+        report.allocator,
+        report.origin,
+        report.rounding.name()
     )?;
     writeln!(out, "\n{}", allocation(&report.layers))?;
     writeln!(out, "{}", candidates(report))?;
@@ -153,7 +155,7 @@ mod tests {
     use ramp::{
         gguf::GgmlType::{self, Q3_K, Q4_K, Q5_K, Q6_K},
         pipeline::Candidate,
-        quant::Format,
+        quant::{Format, Rounding},
         search::Score,
     };
 
@@ -192,6 +194,7 @@ mod tests {
             origin: "episode 12".into(),
             seed: 7,
             folded: true,
+            rounding: Rounding::Nearest,
             layers,
             candidates: vec![Candidate {
                 allocator: "uniform".into(),
@@ -216,7 +219,7 @@ mod tests {
 nano.gguf: 1,990,000 bytes (1.99 MB)
   4.2500 bits per weight, 4.000 mean bits
   budget 2000000 bytes, 99.50 % used
-  allocator sac (episode 12), seed 7, scales folded, 123,456 tokens forwarded
+  allocator sac (episode 12), seed 7, scales folded, rounding nearest, 123,456 tokens forwarded
 
 allocation   early           middle  late
 token_embd   Q3_K

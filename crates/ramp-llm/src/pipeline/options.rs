@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use ramp_quant::{Budget, FoldConfig};
+use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
 use ramp_search::{ActionSet, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,8 @@ pub struct QuantizeOptions {
     pub seed: u64,
     /// Scale folding; `None` turns it off.
     pub fold: Option<FoldConfig>,
+    /// How codes are chosen.
+    pub rounding: Rounding,
     /// Where the model runs.
     pub device: Device,
     /// Where the agent's networks run. They are small: the CPU, where it is built in, else the model's device.
@@ -87,6 +89,7 @@ impl QuantizeOptions {
             episodes: None,
             seed: 0,
             fold: Some(FoldConfig::paper()),
+            rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
             device,
             policy: None,

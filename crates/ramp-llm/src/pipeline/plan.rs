@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use ramp_gguf::{GgmlType, Metadata, QUANTIZED, file_bytes};
 use ramp_model::{ModelConfig, ModelFiles, gguf_tensors};
-use ramp_quant::{Allocation, Budget, Format};
+use ramp_quant::{Allocation, Budget, Format, GptqConfig, Rounding};
 use ramp_search::{ActionSet, Mode, Problem, uniform};
 use serde::Serialize;
 
@@ -36,6 +36,8 @@ pub struct PlanOptions {
     pub episodes: Option<usize>,
     /// Whether scales are folded.
     pub fold: bool,
+    /// How codes are chosen.
+    pub rounding: Rounding,
     /// The formats to choose from.
     pub actions: ActionSet,
     /// Window length in tokens.
@@ -115,6 +117,7 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
         // A number of fixed width: any stands for all.
         seed: 0,
         folded: options.fold,
+        rounding: options.rounding,
     };
     let metadata = metadata(&files, &making)?;
     // Reading it is cheap, and a broken one is better found by a plan than by a run.
@@ -178,6 +181,7 @@ impl PlanOptions {
             mode: Mode::default(),
             episodes: None,
             fold: true,
+            rounding: Rounding::Gptq(GptqConfig::default()),
             actions: ActionSet::default(),
             ctx: 512,
             calibration_tokens: 131_072,

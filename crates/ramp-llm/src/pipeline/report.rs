@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ramp_eval::Comparison;
 use ramp_model::LayerId;
-use ramp_quant::{Budget, Format};
+use ramp_quant::{Budget, Format, Rounding};
 use ramp_search::{CurvePoint, Score};
 use serde::Serialize;
 
@@ -33,6 +33,8 @@ pub struct Report {
     pub seed: u64,
     /// Whether scales were folded.
     pub folded: bool,
+    /// How codes were chosen.
+    pub rounding: Rounding,
     /// The format of every matrix.
     pub layers: Vec<LayerReport>,
     /// What each allocator reached on the search windows, at the same budget.

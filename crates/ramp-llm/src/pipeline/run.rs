@@ -5,11 +5,11 @@ use std::{path::Path, time::Instant};
 use ramp_embed::{FeatureMode, FeatureTable};
 use ramp_eval::compare;
 use ramp_gguf::GgmlType;
-use ramp_model::{CalibrationStats, CausalLm, ModelConfig, ModelFiles, write_gguf};
-use ramp_quant::{fold, quantize as quantize_matrix};
+use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, write_gguf};
+use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
     ActionSet, Allocator, Evaluator, Features, Found, MeasuredKnapsack, Policy, Problem, Progress, Sac,
-    SacSearchConfig, SearchContext, Stage, Uniform, WeightBank, imatrix,
+    SacSearchConfig, SearchContext, Stage, Uniform, WeightBank,
 };
 
 use super::{
@@ -55,6 +55,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         allocator: if options.policy.is_some() { "policy" } else { options.allocator.name() },
         seed: options.seed,
         folded: options.fold.is_some(),
+        rounding: options.rounding,
     };
     let metadata = metadata(&files, &making)?;
     let policy = options.policy.as_deref().map(Policy::load).transpose()?;
@@ -67,7 +68,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let base = files.load(&options.device)?;
     clock.lap("load");
 
-    let mut stats = calibrate(&base, &text, progress)?;
+    let mut stats = calibrate(&base, &text, options.rounding, progress)?;
     clock.lap("calibrate");
     let mut model = base.clone();
     if let Some(fold_config) = &options.fold {
@@ -101,10 +102,10 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     };
     let searches = policy.is_none() && options.allocator != AllocatorKind::Uniform;
     let bank = if searches {
-        WeightBank::build(&model, &stats, &problem, &mut search_progress)?
+        WeightBank::build(&model, &stats, &problem, options.rounding, &mut search_progress)?
     } else {
         let wanted: Vec<_> = allocated.iter().cloned().chain([ramp_search::uniform(&problem)]).collect();
-        WeightBank::build_for(&model, &stats, &problem, &wanted, &mut search_progress)?
+        WeightBank::build_for(&model, &stats, &problem, options.rounding, &wanted, &mut search_progress)?
     };
     clock.lap("encode");
     let evaluator = Evaluator::new(&model, &problem, &bank, text.search.clone())?;
@@ -157,6 +158,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         return Err(Error::Input { path: options.output.clone(), why });
     }
     let types = problem.allocation(&found.choices).tensor_types()?;
+    let mut quantizer = LayerQuantizer::new(&stats, options.rounding);
     let file_bytes = write_gguf(
         &options.output,
         &model,
@@ -164,10 +166,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         metadata,
         |id, ty| -> Result<Vec<u8>> {
             let weight = model.weight_data(id)?;
-            let imatrix = imatrix(&stats, id);
-            let format = ramp_quant::Format::Ggml(ty);
-            let quantized = quantize_matrix(&weight, config.shape(id), format, imatrix.as_deref());
-            Ok(quantized.map_err(|error| error.in_tensor(id))?.bytes)
+            Ok(quantizer.quantize(id, &weight, config.shape(id), ramp_quant::Format::Ggml(ty))?.bytes)
         },
         |done, total| progress(Step { name: "write", done, total, unit: "tensors", best_kld: None }),
     )?;
@@ -205,6 +204,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         origin: found.origin,
         seed: options.seed,
         folded: options.fold.is_some(),
+        rounding: options.rounding,
         layers: layers(&config, &problem, &found.choices),
         candidates,
         base_perplexity: after.base.perplexity,
@@ -233,10 +233,16 @@ impl Features for ModelFeatures<'_> {
     }
 }
 
-fn calibrate(base: &CausalLm, text: &TextSplit, progress: &mut StepFn<'_>) -> Result<CalibrationStats> {
+fn calibrate(
+    base: &CausalLm,
+    text: &TextSplit,
+    rounding: Rounding,
+    progress: &mut StepFn<'_>,
+) -> Result<CalibrationStats> {
+    let what = Gather { gram: matches!(rounding, Rounding::Gptq(_)) };
     let total = text.calibration.n_tokens();
     let windows = text.calibration.tokens();
-    Ok(CalibrationStats::collect(base, &windows, |done| {
+    Ok(CalibrationStats::gather(base, &windows, what, |done| {
         progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
     })?)
 }

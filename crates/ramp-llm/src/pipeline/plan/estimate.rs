@@ -1,6 +1,7 @@
 //! Memory and time of a run, by rules that fit on a page.
 
 use ramp_model::{LayerId, ModelConfig, Role};
+use ramp_quant::Rounding;
 use ramp_search::{Credit, Measurements, Problem, SacSearchConfig};
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub struct Memory {
     pub weights: u64,
     /// The matrices that folding changes (q, k, v, gate, up), next to the originals.
     pub folded: u64,
+    /// Gram matrices of the inputs, in f64 on the host, for GPTQ rounding.
+    pub gram: u64,
     /// The weight bank: every matrix in every format, as f32.
     pub bank: u64,
     /// The residual stream in front of each block, on the search tokens.
@@ -41,6 +44,13 @@ impl Memory {
             .sum::<u64>()
             .saturating_mul(config.n_blocks as u64)
             .saturating_mul(u64::from(options.fold));
+        // The inputs of q, k, v; of o; of gate, up; of down; of the head.
+        let square = |width: usize| 8 * (width * width) as u64;
+        let inputs = [Role::Q, Role::O, Role::Gate, Role::Down].into_iter();
+        let block: u64 = inputs.map(|role| square(config.shape(LayerId::Block { block: 0, role })[1])).sum();
+        let head = if config.tie_word_embeddings { 0 } else { square(config.hidden_size) };
+        let gram = (config.n_blocks as u64).saturating_mul(block).saturating_add(head)
+            * u64::from(matches!(options.rounding, Rounding::Gptq(_)));
         let bank = problem
             .slots()
             .iter()
@@ -52,9 +62,9 @@ impl Memory {
         let logits = F32.saturating_mul(search * vocab);
         let batch = BATCH_TOKENS.max(ctx(options, config));
         let evaluation = weights.saturating_add(2 * F32 * batch * vocab);
-        let parts = [weights, folded, bank, hidden, logits, evaluation];
+        let parts = [weights, folded, gram, bank, hidden, logits, evaluation];
         let total = parts.into_iter().fold(0, u64::saturating_add);
-        Self { weights, folded, bank, hidden, logits, evaluation, total }
+        Self { weights, folded, gram, bank, hidden, logits, evaluation, total }
     }
 }
 

@@ -70,9 +70,12 @@ fn memory_is_the_sum_of_its_parts() {
     assert_eq!(memory.hidden, 4 * 5 * 4096 * 256);
     assert_eq!(memory.logits, 4 * 4096 * 2048);
     assert_eq!(memory.evaluation, memory.weights + 2 * 4 * 2048 * 2048);
-    let parts = memory.weights + memory.folded + memory.bank + memory.hidden + memory.logits;
+    assert_eq!(memory.gram, 8 * (4 * (3 * 256 * 256 + 512 * 512) + 256 * 256));
+    let parts = memory.weights + memory.folded + memory.gram + memory.bank + memory.hidden + memory.logits;
     assert_eq!(memory.total, parts + memory.evaluation);
     assert_eq!(plan(&PlanOptions { fold: false, ..nano() }).unwrap().memory.folded, 0);
+    let nearest = PlanOptions { rounding: Rounding::Nearest, ..nano() };
+    assert_eq!(plan(&nearest).unwrap().memory.gram, 0);
 }
 
 #[test]

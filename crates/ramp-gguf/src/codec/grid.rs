@@ -1,0 +1,219 @@
+//! The grid of an encoded block: which weights its codes stand for, and how to exchange the codes.
+//!
+//! A rounding method that looks beyond one block (GPTQ and its kin) takes the scales that [`crate::encode`] found
+//! and chooses the codes itself.
+
+use half::f16;
+
+use super::{QK_K, affine::unpack_scale, q3_k};
+use crate::{Error, GgmlType, Result};
+
+/// Most sub-blocks in a block.
+const MAX_SUB_BLOCKS: usize = 16;
+
+/// What the codes of one block stand for: `scale[j] * (code - zero) + offset[j]` in sub-block `j`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockGrid {
+    /// Weights of a sub-block; weight `e` of the block is in sub-block `e / sub_block`.
+    pub sub_block: usize,
+    /// Codes run from 0 to this number.
+    pub max_code: u8,
+    /// The code of an offset's weight.
+    pub zero: u8,
+    /// Scale of each sub-block; may be negative or zero. Unused entries are zero.
+    pub scale: [f32; MAX_SUB_BLOCKS],
+    /// Offset of each sub-block.
+    pub offset: [f32; MAX_SUB_BLOCKS],
+}
+
+impl BlockGrid {
+    const fn new(sub_block: usize, max_code: u8, zero: u8) -> Self {
+        Self { sub_block, max_code, zero, scale: [0.0; MAX_SUB_BLOCKS], offset: [0.0; MAX_SUB_BLOCKS] }
+    }
+
+    /// The weight that a code stands for at place `e` of the block.
+    #[must_use]
+    pub fn weight(&self, e: usize, code: u8) -> f32 {
+        let j = e / self.sub_block;
+        self.scale[j] * (f32::from(code) - f32::from(self.zero)) + self.offset[j]
+    }
+
+    /// The code whose weight is nearest at place `e`.
+    #[must_use]
+    pub fn nearest(&self, e: usize, weight: f32) -> u8 {
+        let j = e / self.sub_block;
+        if self.scale[j] == 0.0 {
+            return self.zero;
+        }
+        let code = ((weight - self.offset[j]) / self.scale[j]).round_ties_even() + f32::from(self.zero);
+        // A NaN becomes 0 here.
+        code.clamp(0.0, f32::from(self.max_code)) as u8
+    }
+}
+
+/// Whether [`block_grid`] and [`set_codes`] know a type.
+#[must_use]
+pub const fn has_grid(ty: GgmlType) -> bool {
+    matches!(ty, GgmlType::Q3_K | GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K)
+}
+
+/// Reads the grid of one encoded block.
+///
+/// # Errors
+/// [`Error::NoGrid`] for types that have none here; [`Error::EncodedLength`] when `block` is not one block.
+pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
+    check(ty, block)?;
+    let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
+    let mut packed = [0; 12];
+    Ok(match ty {
+        GgmlType::Q3_K => {
+            let (mut grid, d) = (BlockGrid::new(16, 7, 4), half(108));
+            packed.copy_from_slice(&block[96..108]);
+            for (j, scale) in grid.scale.iter_mut().enumerate() {
+                *scale = d * q3_k::unpack_scale(j, &packed);
+            }
+            grid
+        }
+        GgmlType::Q6_K => {
+            let (mut grid, d) = (BlockGrid::new(16, 63, 32), half(208));
+            for (scale, &code) in grid.scale.iter_mut().zip(&block[192..208]) {
+                *scale = d * f32::from(code as i8);
+            }
+            grid
+        }
+        _ => {
+            let max_code = if ty == GgmlType::Q4_K { 15 } else { 31 };
+            let (mut grid, d, dmin) = (BlockGrid::new(32, max_code, 0), half(0), half(2));
+            packed.copy_from_slice(&block[4..16]);
+            for j in 0..QK_K / 32 {
+                let (scale, min) = unpack_scale(j, &packed);
+                (grid.scale[j], grid.offset[j]) = (d * f32::from(scale), -(dmin * f32::from(min)));
+            }
+            grid
+        }
+    })
+}
+
+/// Replaces the codes of one encoded block and keeps its scales. `codes` has one code per weight.
+///
+/// # Errors
+/// As [`block_grid`]; [`Error::CodeRange`] when a code is above the grid's largest, [`Error::CodeCount`] when
+/// there are not as many codes as weights.
+pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
+    let max = block_grid(ty, block)?.max_code;
+    if codes.len() != ty.block_size() {
+        return Err(Error::CodeCount { ty, expected: ty.block_size(), found: codes.len() });
+    }
+    if let Some(at) = codes.iter().position(|&code| code > max) {
+        return Err(Error::CodeRange { ty, at, code: codes[at], max });
+    }
+    match ty {
+        GgmlType::Q3_K => {
+            block[..96].fill(0);
+            for (e, code) in codes.iter().enumerate() {
+                block[e % 32] |= (code >> 2) << (e / 32);
+                block[32 + e / 128 * 32 + e % 32] |= (code & 3) << (e % 128 / 32 * 2);
+            }
+        }
+        GgmlType::Q4_K => {
+            for (bytes, codes) in block[16..].chunks_exact_mut(32).zip(codes.chunks_exact(64)) {
+                for (l, byte) in bytes.iter_mut().enumerate() {
+                    *byte = codes[l] | codes[l + 32] << 4;
+                }
+            }
+        }
+        GgmlType::Q5_K => {
+            let (high, low) = block[16..].split_at_mut(32);
+            high.fill(0);
+            for (g, (low, codes)) in low.chunks_exact_mut(32).zip(codes.chunks_exact(64)).enumerate() {
+                for l in 0..32 {
+                    let (a, b) = (codes[l], codes[l + 32]);
+                    low[l] = (a & 0xf) | (b & 0xf) << 4;
+                    high[l] |= (a >> 4) << (2 * g) | (b >> 4) << (2 * g + 1);
+                }
+            }
+        }
+        _ => {
+            let (low, rest) = block.split_at_mut(128);
+            let halves = low.chunks_exact_mut(64).zip(rest.chunks_exact_mut(32)).zip(codes.chunks_exact(128));
+            for ((low, high), codes) in halves {
+                for l in 0..32 {
+                    let [a, b, c, d] = [codes[l], codes[l + 32], codes[l + 64], codes[l + 96]];
+                    low[l] = (a & 0xf) | (c & 0xf) << 4;
+                    low[l + 32] = (b & 0xf) | (d & 0xf) << 4;
+                    high[l] = a >> 4 | (b >> 4) << 2 | (c >> 4) << 4 | (d >> 4) << 6;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check(ty: GgmlType, block: &[u8]) -> Result<()> {
+    if !has_grid(ty) {
+        return Err(Error::NoGrid { ty });
+    }
+    let (expected, found) = (ty.type_size() as u64, block.len() as u64);
+    if expected == found { Ok(()) } else { Err(Error::EncodedLength { ty, expected, found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{QUANTIZED, decode, encode};
+
+    fn wave(n: usize) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * 0.71).sin() * 0.1 + (i as f32 * 0.013).cos() * 0.05).collect()
+    }
+
+    #[test]
+    fn the_grid_holds_what_decode_gives() {
+        for ty in QUANTIZED.iter().copied().filter(|&ty| has_grid(ty)) {
+            let n = ty.block_size();
+            let mut block = encode(ty, &wave(n), n, None).unwrap();
+            let grid = block_grid(ty, &block).unwrap();
+            let mut weights = vec![0.0; n];
+            // Every code at some place, independent of what the encoder chose.
+            let codes: Vec<u8> = (0..n).map(|e| (e * 5 % (usize::from(grid.max_code) + 1)) as u8).collect();
+            set_codes(ty, &codes, &mut block).unwrap();
+            decode(ty, &block, &mut weights).unwrap();
+            for (e, (&code, &weight)) in codes.iter().zip(&weights).enumerate() {
+                assert_eq!(grid.weight(e, code), weight, "{ty}, weight {e}");
+                if grid.scale[e / grid.sub_block] != 0.0 {
+                    assert_eq!(grid.nearest(e, weight), code, "{ty}, weight {e}");
+                }
+            }
+            assert_eq!(block_grid(ty, &block).unwrap(), grid, "{ty}: the scales stay");
+        }
+    }
+
+    #[test]
+    fn nearest_codes_restore_the_encoding() {
+        let ty = GgmlType::Q4_K;
+        let block = encode(ty, &wave(256), 256, None).unwrap();
+        let grid = block_grid(ty, &block).unwrap();
+        let codes: Vec<u8> = wave(256).iter().enumerate().map(|(e, &w)| grid.nearest(e, w)).collect();
+        let mut again = block.clone();
+        set_codes(ty, &codes, &mut again).unwrap();
+        assert_eq!(again, block);
+    }
+
+    #[test]
+    fn a_weight_beyond_the_grid_gets_its_end() {
+        let block = encode(GgmlType::Q4_K, &wave(256), 256, None).unwrap();
+        let grid = block_grid(GgmlType::Q4_K, &block).unwrap();
+        assert_eq!((grid.nearest(0, 9.0), grid.nearest(0, -9.0), grid.nearest(0, f32::NAN)), (15, 0, 0));
+    }
+
+    #[test]
+    fn what_is_no_block_or_no_code_is_refused() {
+        let mut block = encode(GgmlType::Q4_K, &wave(256), 256, None).unwrap();
+        assert!(matches!(block_grid(GgmlType::F16, &[0; 2]), Err(Error::NoGrid { .. })));
+        assert!(matches!(block_grid(GgmlType::Q4_K, &block[1..]), Err(Error::EncodedLength { .. })));
+        let set = |codes: &[u8], block: &mut [u8]| set_codes(GgmlType::Q4_K, codes, block);
+        assert!(matches!(set(&[0; 255], &mut block), Err(Error::CodeCount { found: 255, .. })));
+        let mut codes = [0; 256];
+        codes[7] = 16;
+        assert!(matches!(set(&codes, &mut block), Err(Error::CodeRange { at: 7, code: 16, max: 15, .. })));
+    }
+}

@@ -1,0 +1,183 @@
+//! Rounding with feedback, some rows at a time.
+
+use ramp_gguf::{BlockGrid, GgmlType, block_grid, has_grid, set_codes};
+use rayon::prelude::*;
+
+use super::{GptqConfig, factor::Hessian, refine::refine};
+use crate::{
+    error::{Error, Result},
+    quantize::{Quantized, check_length},
+};
+
+/// Rows that are rounded together: a column of them fills whole registers.
+pub(super) const ROWS: usize = 32;
+
+/// One value for each of the rows that are rounded together.
+pub(super) type Lane = [f32; ROWS];
+
+/// Quantizes a row-major matrix `[out, in]` to a ggml type with GPTQ rounding.
+///
+/// The result does not depend on the number of threads. Types for which [`ramp_gguf::has_grid`] is false cannot
+/// be rounded this way.
+///
+/// # Errors
+/// When the slice does not have the shape's length, the Hessian is of another width, the type has no grid, or
+/// its rows are no whole blocks; when a weight is not finite or beyond the type's range.
+pub fn gptq(
+    weight: &[f32],
+    shape: [usize; 2],
+    ty: GgmlType,
+    hessian: &Hessian,
+    config: &GptqConfig,
+) -> Result<Quantized> {
+    check_length(weight, shape)?;
+    let [_, n] = shape;
+    if hessian.width() != n {
+        return Err(Error::HessianWidth { width: hessian.width(), block: n });
+    }
+    if let Some(at) = weight.iter().position(|weight| !weight.is_finite()) {
+        let (row, column, value) = (at / n, at % n, weight[at]);
+        return Err(ramp_gguf::Error::NonFiniteWeight { row, column, value }.into());
+    }
+    if !has_grid(ty) {
+        return Err(ramp_gguf::Error::NoGrid { ty }.into());
+    }
+    let row_bytes = ty.row_bytes(n)?;
+    let mut bytes = vec![0; shape[0] * row_bytes];
+    let mut dequantized = vec![0.0; weight.len()];
+    let chunks = weight.par_chunks(ROWS * n).zip(bytes.par_chunks_mut(ROWS * row_bytes));
+    // The first failing rows, so that the error does not depend on the order of the threads.
+    let error = chunks.zip(dequantized.par_chunks_mut(ROWS * n)).enumerate().find_map_first(
+        |(at, ((weight, bytes), dequantized))| {
+            let rounded = Chunk::new(weight, at * ROWS, ty, hessian).run(config, bytes);
+            rounded.and_then(|()| Ok(ramp_gguf::decode(ty, bytes, dequantized)?)).err()
+        },
+    );
+    error.map_or(Ok(Quantized { bytes, dequantized }), Err)
+}
+
+/// Names the row and column of the whole matrix.
+fn shifted(error: ramp_gguf::Error, rows: usize, columns: usize) -> Error {
+    match error {
+        ramp_gguf::Error::WeightRange { ty, row, column } => {
+            ramp_gguf::Error::WeightRange { ty, row: row + rows, column: column + columns }.into()
+        }
+        other => other.into(),
+    }
+}
+
+/// Up to [`ROWS`] rows on their way.
+pub(super) struct Chunk<'a> {
+    pub(super) ty: GgmlType,
+    pub(super) hessian: &'a Hessian,
+    first_row: usize,
+    rows: usize,
+    /// By column; rows that are missing are zero.
+    pub(super) weight: Vec<Lane>,
+    /// `w - q`, by column, zero where not rounded yet.
+    pub(super) error: Vec<Lane>,
+    /// By column.
+    pub(super) codes: Vec<[u8; ROWS]>,
+    /// By super-block, then by row.
+    pub(super) grids: Vec<Vec<BlockGrid>>,
+}
+
+impl<'a> Chunk<'a> {
+    fn new(weight: &[f32], first_row: usize, ty: GgmlType, hessian: &'a Hessian) -> Self {
+        let n = hessian.width();
+        let mut columns = vec![[0.0; ROWS]; n];
+        for (row, weights) in weight.chunks_exact(n).enumerate() {
+            for (column, &weight) in columns.iter_mut().zip(weights) {
+                column[row] = weight;
+            }
+        }
+        Self {
+            ty,
+            hessian,
+            first_row,
+            rows: weight.len() / n,
+            error: vec![[0.0; ROWS]; n],
+            codes: vec![[0; ROWS]; n],
+            grids: vec![Vec::new(); n / ty.block_size()],
+            weight: columns,
+        }
+    }
+
+    fn run(mut self, config: &GptqConfig, bytes: &mut [u8]) -> Result<()> {
+        let block = self.ty.block_size();
+        let order = &self.hessian.order;
+        for done in (0..order.len()).step_by(block) {
+            self.round_block(done, bytes)?;
+        }
+        refine(&mut self, config.refine_passes);
+
+        let (n_blocks, size) = (self.grids.len(), self.ty.type_size());
+        for (at, encoded) in bytes.chunks_exact_mut(size).enumerate() {
+            let (row, b) = (at / n_blocks, at % n_blocks);
+            let codes: Vec<u8> =
+                self.codes[b * block..(b + 1) * block].iter().map(|codes| codes[row]).collect();
+            set_codes(self.ty, &codes, encoded)?;
+        }
+        Ok(())
+    }
+
+    /// Rounds the super-block whose first column in the order is number `done`.
+    fn round_block(&mut self, done: usize, bytes: &mut [u8]) -> Result<()> {
+        let Hessian { order, mean_sq, .. } = self.hessian;
+        let block = self.ty.block_size();
+        let columns = &order[done..done + block];
+        let b = columns[0] / block;
+
+        // What the super-blocks before it have lost.
+        let mut corrected: Vec<Lane> = (done..done + block)
+            .map(|i| {
+                let mut w = self.weight[order[i]];
+                self.add_feedback(&mut w, i, 0..done);
+                w
+            })
+            .collect();
+
+        // ggml's own scales for the corrected weights.
+        let mut rows = vec![0.0; self.rows * block];
+        for (corrected, column) in corrected.iter().zip(columns) {
+            for (row, weights) in rows.chunks_exact_mut(block).enumerate() {
+                weights[column % block] = corrected[row];
+            }
+        }
+        let importance = &mean_sq[b * block..(b + 1) * block];
+        let importance = importance.iter().any(|&x| x > 0.0).then_some(importance);
+        let encoded = ramp_gguf::encode(self.ty, &rows, block, importance)
+            .map_err(|error| shifted(error, self.first_row, b * block))?;
+        let (size, row_bytes) = (self.ty.type_size(), self.grids.len() * self.ty.type_size());
+        let mut grids = Vec::with_capacity(self.rows);
+        for (encoded, row) in encoded.chunks_exact(size).zip(bytes.chunks_exact_mut(row_bytes)) {
+            row[b * size..(b + 1) * size].copy_from_slice(encoded);
+            grids.push(block_grid(self.ty, encoded)?);
+        }
+
+        for (i, corrected) in (done..).zip(&mut corrected) {
+            self.add_feedback(corrected, i, done..i);
+            let column = order[i];
+            for (row, grid) in grids.iter().enumerate() {
+                let code = grid.nearest(column % block, corrected[row]);
+                self.codes[column][row] = code;
+                self.error[column][row] = self.weight[column][row] - grid.weight(column % block, code);
+            }
+        }
+        self.grids[b] = grids;
+        Ok(())
+    }
+
+    /// Adds `Σ_j e_j U_ji` over rounded columns `j` to the `i`-th column in the order.
+    fn add_feedback(&self, w: &mut Lane, i: usize, rounded: std::ops::Range<usize>) {
+        let Hessian { order, feedback, .. } = self.hessian;
+        let n = self.hessian.width();
+        let factors = &feedback[i * n..][rounded.clone()];
+        for (&column, &factor) in order[rounded].iter().zip(factors) {
+            let error = &self.error[column];
+            for (w, e) in w.iter_mut().zip(error) {
+                *w += factor * e;
+            }
+        }
+    }
+}
