@@ -6,6 +6,7 @@ use super::VocabOptions;
 use super::json::{Normalizer, Pattern, PreTokenizer, SPACE_MARK, TokenizerJson, reason};
 use super::sentencepiece::{self, Piece};
 use super::vocab::{Token, TokenType, Vocab};
+use crate::facts::is_byte_token;
 use crate::{Error, Metadata, Result};
 
 pub(super) fn keys(
@@ -69,7 +70,7 @@ fn set_from_merges(vocab: &mut Vocab, json: &TokenizerJson<'_>) -> Result<()> {
         let text = text.as_ref();
         let kind = if json.model.unk_token.as_deref() == Some(text) {
             TokenType::Unknown
-        } else if is_byte(text) {
+        } else if is_byte_token(text) {
             TokenType::Byte
         } else {
             TokenType::Normal
@@ -88,14 +89,6 @@ fn set_from_merges(vocab: &mut Vocab, json: &TokenizerJson<'_>) -> Result<()> {
         vocab.set(id, token)?;
     }
     Ok(())
-}
-
-/// `<0x00>` to `<0xFF>`.
-fn is_byte(text: &str) -> bool {
-    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| {
-        digits.len() == 2 && digits.bytes().all(|c| matches!(c, b'0'..=b'9' | b'A'..=b'F'))
-    })
 }
 
 /// What `tokenizer.json` does with spaces, and whether that is all that it does to the text.

@@ -3,4 +3,6 @@
 mod bytes;
 mod malformed;
 mod round_trip;
+mod split;
+mod view;
 mod writer;
