@@ -217,9 +217,7 @@ mod tests {
         assert!(vocabulary(&[]).is_ok());
         assert!(check_vocabulary(&llama(&[("tokenizer.ggml.bos_token_id", 9_u32.into())])).is_ok());
         let types = |types: [i32; 2]| (keys::TOKENIZER_TOKEN_TYPE, Value::from(types.to_vec()));
-        assert!(
-            vocabulary(&[types([1, 6]), (keys::TOKENIZER_SCORES, vec![0.0_f32, -1.0].into())]).is_ok()
-        );
+        assert!(vocabulary(&[types([1, 6]), (keys::TOKENIZER_SCORES, vec![0.0_f32, -1.0].into())]).is_ok());
         check(
             &[(keys::TOKENIZER_SCORES, vec![0.0_f32].into())],
             "metadata key `tokenizer.ggml.scores` has 1 elements for 2 tokens",

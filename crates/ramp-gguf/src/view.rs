@@ -145,11 +145,8 @@ impl<'a> TensorView<'a> {
             let weights = self.decode_rows(start..end)?;
             if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
                 let (row, column) = (start + at as u64 / n_per_row, at as u64 % n_per_row);
-                let error = Error::NonFiniteWeight {
-                    row: row as usize,
-                    column: column as usize,
-                    value: weights[at],
-                };
+                let error =
+                    Error::NonFiniteWeight { row: row as usize, column: column as usize, value: weights[at] };
                 return Err(error.in_tensor(self.name()));
             }
             start = end;

@@ -202,8 +202,7 @@ fn gguf_files_of_another_kind_are_refused() {
 #[test]
 fn further_statistics_are_skipped() {
     use GgmlType::F32;
-    let tensors =
-        [("w.in_sum", [4, 1], F32), ("w.in_sum2", [4, 1], F32), ("w.counts", [1, 1], F32)];
+    let tensors = [("w.in_sum", [4, 1], F32), ("w.in_sum2", [4, 1], F32), ("w.counts", [1, 1], F32)];
     let imatrix = gguf("imatrix", &tensors).unwrap();
     assert_eq!(imatrix.entries()["w"].importance(), [1.0; 4]);
 }

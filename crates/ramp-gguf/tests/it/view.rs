@@ -12,10 +12,8 @@ fn weights(n: usize) -> Vec<f32> {
 fn open() -> (tempfile::TempDir, GgufFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    let specs = vec![
-        TensorSpec::new("w", [512, 2, 2], GgmlType::Q4_K),
-        TensorSpec::new("v", [2, 3], GgmlType::F32),
-    ];
+    let specs =
+        vec![TensorSpec::new("w", [512, 2, 2], GgmlType::Q4_K), TensorSpec::new("v", [2, 3], GgmlType::F32)];
     let mut writer = GgufWriter::create(&path, Metadata::new(), specs).unwrap();
     writer.encode_tensor("w", &weights(2048), None).unwrap();
     writer.encode_tensor("v", &weights(6), None).unwrap();
@@ -38,7 +36,10 @@ fn rows() {
         let error = view.rows(start..end).unwrap_err();
         assert!(matches!(error.root(), Error::RowRange { n_rows: 4, .. }), "{error}");
     }
-    assert_eq!(view.row(u64::MAX).unwrap_err().to_string(), format!("tensor `w`: rows {0} to {0} of 4", u64::MAX));
+    assert_eq!(
+        view.row(u64::MAX).unwrap_err().to_string(),
+        format!("tensor `w`: rows {0} to {0} of 4", u64::MAX)
+    );
 }
 
 #[test]
