@@ -564,6 +564,24 @@ pub enum Error {
         /// Where.
         offset: usize,
     },
+    /// `tokenizer.model` changes a text in a way that llama.cpp's SentencePiece tokenizer does not.
+    #[error("tokenizer.model: {reason}, which llama.cpp does not do; name a pre-tokenizer to ignore it")]
+    SentencePieceNormalizer {
+        /// What it does.
+        reason: String,
+    },
+    /// A pre-tokenizer was named that llama.cpp does not have: it would not load the file.
+    #[error("llama.cpp has no pre-tokenizer `{name}`; it has {}", crate::tokenizer::PRE_TOKENIZERS.join(", "))]
+    NoSuchPreTokenizer {
+        /// The name.
+        name: String,
+    },
+    /// `tokenizer_config.json` has a chat template in a form that this crate does not know.
+    #[error("tokenizer_config.json: {reason}")]
+    ChatTemplate {
+        /// What is wrong.
+        reason: String,
+    },
     /// `tokenizer.model` and `tokenizer.json` describe different vocabularies.
     #[error("token {id} is `{json}` in tokenizer.json and `{model}` in tokenizer.model")]
     VocabMismatch {

@@ -34,7 +34,9 @@ pub use metadata::{FromValue, Metadata};
 pub use mmap::MappedFile;
 pub use recipe::Recipe;
 pub use rope::{permute_rope_rows, unpermute_rope_rows};
-pub use tokenizer::{VocabOptions, tokenizer_metadata};
+pub use tokenizer::{
+    PRE_TOKENIZERS, VocabOptions, chat_template, sentencepiece_metadata, tokenizer_metadata,
+};
 pub use value::{Array, Value};
 pub use view::TensorView;
 pub use writer::{GgufWriter, TensorSpec, file_bytes};
