@@ -640,7 +640,7 @@ impl Error {
     /// The row of an encoding error counted from the start of the tensor, of which `first_row` was the first
     /// that was encoded.
     #[must_use]
-    pub(crate) fn from_row(mut self, first_row: usize) -> Self {
+    pub(crate) fn counted_from_row(mut self, first_row: usize) -> Self {
         if let Self::NonFiniteWeight { row, .. } | Self::WeightRange { row, .. } = &mut self {
             *row += first_row;
         }

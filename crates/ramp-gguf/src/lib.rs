@@ -13,6 +13,7 @@ pub mod keys;
 mod metadata;
 pub mod mix;
 mod mmap;
+mod provenance;
 mod recipe;
 mod rope;
 mod split;
@@ -32,6 +33,7 @@ pub use imatrix::{Imatrix, ImatrixEntry};
 pub use keys::check_key_types;
 pub use metadata::{FromValue, Metadata};
 pub use mmap::MappedFile;
+pub use provenance::{Calibration, Provenance};
 pub use recipe::Recipe;
 pub use rope::{permute_rope_rows, unpermute_rope_rows};
 pub use tokenizer::{

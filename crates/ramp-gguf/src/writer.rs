@@ -229,7 +229,7 @@ impl GgufWriter {
             for (part, rows) in matrix.chunks(step).enumerate() {
                 let first_row = (at * matrix.len() + part * step) / n_per_row;
                 let bytes = encode(ty, rows, n_per_row, importance)
-                    .map_err(|error| in_tensor(error.from_row(first_row)))?;
+                    .map_err(|error| in_tensor(error.counted_from_row(first_row)))?;
                 self.append(name, &bytes)?;
             }
         }

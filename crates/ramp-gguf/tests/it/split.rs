@@ -19,12 +19,12 @@ fn part_keys(no: u16, count: u16, tensors: i32) -> Metadata {
 /// Writes a part with F32 tensors of 3 elements, each the number at the end of its name.
 fn write_part(path: &Path, metadata: Metadata, names: &[&str]) {
     let specs = names.iter().map(|name| TensorSpec::new(*name, [3], GgmlType::F32)).collect();
-    let mut writer = GgufWriter::create(path, metadata, specs).unwrap();
+    let mut writer = GgufWriter::create(path, metadata, specs).expect("a valid part");
     for name in names {
-        let value: f32 = name[1..].parse().unwrap();
-        writer.encode_tensor(name, &[value; 3], None).unwrap();
+        let value: f32 = name[1..].parse().expect("a number");
+        writer.encode_tensor(name, &[value; 3], None).expect("a valid part");
     }
-    writer.finish().unwrap();
+    writer.finish().expect("a valid part");
 }
 
 fn part_path(folder: &Path, no: u16, count: u16) -> PathBuf {
@@ -33,7 +33,7 @@ fn part_path(folder: &Path, no: u16, count: u16) -> PathBuf {
 
 /// Three parts with four tensors; the last has none, and one has another alignment.
 fn three_parts() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let names: [&[&str]; 3] = [&["w0", "w1"], &["w2", "w3"], &[]];
     for (no, names) in (0..).zip(names) {
         let mut metadata = part_keys(no, 3, 4);
@@ -49,7 +49,7 @@ fn three_parts() -> tempfile::TempDir {
 fn error_with_part(no: u16, metadata: Metadata, names: &[&str]) -> Error {
     let folder = three_parts();
     write_part(&part_path(folder.path(), no, 3), metadata, names);
-    GgufFile::open(part_path(folder.path(), 0, 3)).unwrap_err()
+    GgufFile::open(part_path(folder.path(), 0, 3)).expect_err("the parts do not fit")
 }
 
 #[test]

@@ -10,15 +10,15 @@ fn weights(n: usize) -> Vec<f32> {
 
 /// A Q4_K tensor `w` of four rows and an F32 tensor `v` of three.
 fn open() -> (tempfile::TempDir, GgufFile) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("model.gguf");
     let specs =
         vec![TensorSpec::new("w", [512, 2, 2], GgmlType::Q4_K), TensorSpec::new("v", [2, 3], GgmlType::F32)];
-    let mut writer = GgufWriter::create(&path, Metadata::new(), specs).unwrap();
-    writer.encode_tensor("w", &weights(2048), None).unwrap();
-    writer.encode_tensor("v", &weights(6), None).unwrap();
-    writer.finish().unwrap();
-    (folder, GgufFile::open(&path).unwrap())
+    let mut writer = GgufWriter::create(&path, Metadata::new(), specs).expect("a valid file");
+    writer.encode_tensor("w", &weights(2048), None).expect("a valid file");
+    writer.encode_tensor("v", &weights(6), None).expect("a valid file");
+    writer.finish().expect("a valid file");
+    (folder, GgufFile::open(&path).expect("a valid file"))
 }
 
 #[test]
