@@ -264,6 +264,26 @@ pub enum Error {
         /// The largest acceptable count.
         limit: u64,
     },
+    /// A string is longer than the rest of the file, or than the crate's limit of 16 MiB.
+    #[error("{what} is {length} bytes long, but at most {limit} are possible here")]
+    StringTooLong {
+        /// Which string.
+        what: &'static str,
+        /// The length in the file.
+        length: u64,
+        /// The largest acceptable length.
+        limit: u64,
+    },
+    /// An array has more elements than the rest of the file could hold, or than the crate's limit of 2^26.
+    #[error("metadata key `{key}` is an array of {count} elements, but at most {limit} are possible here")]
+    ArrayTooLong {
+        /// The key.
+        key: String,
+        /// The count in the file.
+        count: u64,
+        /// The largest acceptable count.
+        limit: u64,
+    },
     /// A metadata value type id is not one of the thirteen.
     #[error("metadata key `{key}` has unknown value type {id}")]
     UnknownValueType {
@@ -355,7 +375,185 @@ pub enum Error {
         name: String,
     },
 
+    /// A Rust type was asked for that is not the size of a block of the tensor's type.
+    #[error("a block of {ty} has {expected} bytes, not {found}")]
+    BlockSize {
+        /// The type.
+        ty: GgmlType,
+        /// Bytes per block.
+        expected: usize,
+        /// Bytes of the Rust type.
+        found: usize,
+    },
+    /// The data does not start at a multiple of the Rust type's alignment.
+    #[error("data does not start at a multiple of {alignment} bytes")]
+    MisalignedView {
+        /// The alignment of the Rust type.
+        alignment: usize,
+    },
+    /// A range of rows reaches past the last row.
+    #[error("rows {start} to {end} of {n_rows}")]
+    RowRange {
+        /// The first row asked for.
+        start: u64,
+        /// One past the last row asked for.
+        end: u64,
+        /// Rows of the tensor.
+        n_rows: u64,
+    },
+
+    // ---- split models
+    /// The name of a split file must end in its number and the number of parts, as `split.no` and `split.count`
+    /// give them: that is how the other parts are found.
+    #[error("part {} of {count} must have a name that ends in `{suffix}`", no + 1)]
+    SplitName {
+        /// The part's number, from zero.
+        no: u16,
+        /// The number of parts.
+        count: u16,
+        /// What the name must end in.
+        suffix: String,
+    },
+    /// `split.no` is another than the place of the file among the parts.
+    #[error("split.no is {found}, expected {expected}")]
+    SplitNo {
+        /// The place that the name gives.
+        expected: u16,
+        /// The number in the file.
+        found: u16,
+    },
+    /// `split.no` is not below `split.count`.
+    #[error("split.no is {no}, but there are {count} parts")]
+    SplitNoRange {
+        /// The part's number, from zero.
+        no: u16,
+        /// The number of parts.
+        count: u16,
+    },
+    /// Parts disagree on how many parts there are.
+    #[error("split.count is {found}, but {expected} in the first part")]
+    SplitCount {
+        /// The number in the first part.
+        expected: u16,
+        /// The number in this part.
+        found: u16,
+    },
+    /// All parts together have another number of tensors than the first part says.
+    #[error("split.tensors.count is {expected}, but the parts have {found} tensors")]
+    SplitTensors {
+        /// The number in the first part.
+        expected: i32,
+        /// The tensors of all parts.
+        found: usize,
+    },
+
+    // ---- what the metadata says about a model
+    /// A size of the model is zero, or larger than llama.cpp's fixed tables.
+    #[error("metadata key `{key}` is {value}, expected 1 to {limit}")]
+    ModelSize {
+        /// The key.
+        key: String,
+        /// The value.
+        value: u64,
+        /// The largest acceptable value.
+        limit: u64,
+    },
+    /// A per-layer array has another length than the model has layers.
+    #[error("metadata key `{key}` has {found} elements for {n_layer} layers")]
+    PerLayerLength {
+        /// The key.
+        key: String,
+        /// Layers of the model.
+        n_layer: u32,
+        /// Elements of the array.
+        found: usize,
+    },
+    /// Query heads must be a multiple of key heads.
+    #[error("{n_head} query heads do not share {n_head_kv} key heads evenly")]
+    HeadGroups {
+        /// Query heads.
+        n_head: u32,
+        /// Key and value heads.
+        n_head_kv: u32,
+    },
+    /// An array of the tokenizer has another length than there are tokens.
+    #[error("metadata key `{key}` has {found} elements for {expected} tokens")]
+    TokenArrayLength {
+        /// The key.
+        key: &'static str,
+        /// Tokens.
+        expected: usize,
+        /// Elements.
+        found: usize,
+    },
+    /// A special token has an id beyond the vocabulary.
+    #[error("metadata key `{key}` is {id}, but there are {n_tokens} tokens")]
+    SpecialToken {
+        /// The key.
+        key: String,
+        /// The id.
+        id: u32,
+        /// Tokens.
+        n_tokens: usize,
+    },
+    /// A byte token is not spelled `<0x00>` to `<0xFF>`.
+    #[error("token {id} is of type byte, but spelled `{text}`")]
+    ByteToken {
+        /// The id.
+        id: usize,
+        /// The spelling.
+        text: String,
+    },
+
+    // ---- llama.cpp's mixes and recipes
+    /// The name or number of a file type is not one that has rules here.
+    #[error("unknown file type `{name}`")]
+    UnknownFtype {
+        /// The name or number.
+        name: String,
+    },
+    /// The rules for this architecture differ from those that are known here.
+    #[error("the mixes for architecture `{architecture}` are not known")]
+    MixArchitecture {
+        /// The architecture.
+        architecture: String,
+    },
+    /// A model with experts has a tensor outside its layers.
+    #[error("layer {layer:?}, expected one below {n_layer}")]
+    MixLayer {
+        /// The layer in the name, if there is one.
+        layer: Option<u32>,
+        /// Layers of the model.
+        n_layer: u32,
+    },
+    /// A rule of a `--tensor-type-file` is not `pattern=type`.
+    #[error("rule {} `{rule}`: {reason}", at + 1)]
+    Recipe {
+        /// The place of the rule in the file, from zero.
+        at: usize,
+        /// The rule.
+        rule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
     // ---- writing a container
+    /// A tensor got more bytes than its shape and type need.
+    #[error("{found} bytes of data where {expected} are due")]
+    TooMuchData {
+        /// The bytes that the shape needs.
+        expected: u64,
+        /// The bytes given so far.
+        found: u64,
+    },
+    /// A tensor was left before all of its bytes were written.
+    #[error("only {found} of {expected} bytes were written")]
+    UnfinishedTensor {
+        /// The bytes that the shape needs.
+        expected: u64,
+        /// The bytes given.
+        found: u64,
+    },
     /// Tensors must be written in the order of the infos.
     #[error("tensor `{found}` was written where `{expected}` is due")]
     WrongOrder {
@@ -393,6 +591,24 @@ pub enum Error {
         reason: &'static str,
         /// Where.
         offset: usize,
+    },
+    /// `tokenizer.model` changes a text in a way that llama.cpp's SentencePiece tokenizer does not.
+    #[error("tokenizer.model: {reason}, which llama.cpp does not do; name a pre-tokenizer to ignore it")]
+    SentencePieceNormalizer {
+        /// What it does.
+        reason: String,
+    },
+    /// A pre-tokenizer was named that llama.cpp does not have: it would not load the file.
+    #[error("llama.cpp has no pre-tokenizer `{name}`; it has {}", crate::tokenizer::PRE_TOKENIZERS.join(", "))]
+    NoSuchPreTokenizer {
+        /// The name.
+        name: String,
+    },
+    /// `tokenizer_config.json` has a chat template in a form that this crate does not know.
+    #[error("tokenizer_config.json: {reason}")]
+    ChatTemplate {
+        /// What is wrong.
+        reason: String,
     },
     /// `tokenizer.model` and `tokenizer.json` describe different vocabularies.
     #[error("token {id} is `{json}` in tokenizer.json and `{model}` in tokenizer.model")]
@@ -447,6 +663,16 @@ impl Error {
             Self::InFile { error, .. } | Self::InTensor { error, .. } => error.root(),
             other => other,
         }
+    }
+
+    /// The row of an encoding error counted from the start of the tensor, of which `first_row` was the first
+    /// that was encoded.
+    #[must_use]
+    pub(crate) fn counted_from_row(mut self, first_row: usize) -> Self {
+        if let Self::NonFiniteWeight { row, .. } | Self::WeightRange { row, .. } = &mut self {
+            *row += first_row;
+        }
+        self
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {

@@ -53,6 +53,16 @@ impl TensorInfo {
         // `Header::parse` has checked that the product fits.
         self.dims.iter().product()
     }
+
+    /// Weights per row.
+    pub fn n_per_row(&self) -> u64 {
+        self.dims[0]
+    }
+
+    /// The number of rows.
+    pub fn n_rows(&self) -> u64 {
+        self.dims[1..].iter().product()
+    }
 }
 
 /// The parsed head of a GGUF file: metadata, tensor infos, and where the data starts.
@@ -132,6 +142,21 @@ impl Header {
         check_offsets(&tensors, alignment, data_start, file_len)?;
         Ok(Self { version, alignment, metadata, tensors, data_start })
     }
+
+    /// The data of one of [`tensors`](Self::tensors), as a part of the bytes that were parsed.
+    ///
+    /// # Panics
+    /// When `file` is shorter than the bytes that were parsed, or `tensor` is not from this header.
+    pub(crate) fn data_of<'a>(&self, file: &'a [u8], tensor: &TensorInfo) -> &'a [u8] {
+        data_of(file, self.data_start, tensor)
+    }
+}
+
+/// The data of a tensor of a file whose data section starts at `data_start`.
+pub(crate) fn data_of<'a>(file: &'a [u8], data_start: u64, tensor: &TensorInfo) -> &'a [u8] {
+    // `Header::parse` has checked that the range lies inside the file, whose length is a `usize`.
+    let start = (data_start + tensor.offset) as usize;
+    &file[start..start + tensor.n_bytes as usize]
 }
 
 /// `length` rounded up to a multiple of `alignment`, a power of two.
@@ -199,7 +224,9 @@ fn read_string(
 ) -> Result<String> {
     let length = cursor.u64(what)?;
     let limit = limit.min(cursor.left() as u64);
-    check_count("bytes in a string", length, limit)?;
+    if length > limit {
+        return Err(Error::StringTooLong { what, length, limit });
+    }
     let bytes = cursor.take(length, what)?;
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
@@ -262,7 +289,10 @@ fn read_array(cursor: &mut Cursor<'_>, key: &str, element_id: u32) -> Result<Arr
         TYPE_ARRAY => return Err(Error::NestedArray { key: key.to_owned() }),
         id => return Err(Error::UnknownValueType { key: key.to_owned(), id }),
     };
-    check_count("array elements", count, MAX_ARRAY.min(cursor.left() as u64 / element_bytes))?;
+    let limit = MAX_ARRAY.min(cursor.left() as u64 / element_bytes);
+    if count > limit {
+        return Err(Error::ArrayTooLong { key: key.to_owned(), count, limit });
+    }
     if element_id == TYPE_STRING {
         // Grown by pushing: the handles of empty strings take three times their bytes in the file.
         let mut strings = Vec::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::atomic::AtomicFile;
 use crate::header::{MAGIC, VERSION, alignment_of, check_key, check_tensor_name, data_bytes, pad};
-use crate::{Array, Error, GgmlType, Metadata, Result, Value};
+use crate::{Array, Error, GgmlType, Metadata, Result, Value, check_key_types, encode};
 
 /// A tensor to be written: what its info in the header says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,6 +68,7 @@ impl Layout {
     fn new(metadata: &Metadata, specs: &[TensorSpec]) -> Result<Self> {
         let alignment = alignment_of(metadata)?;
         metadata.iter().try_for_each(|(key, _)| check_key(key))?;
+        check_key_types(metadata)?;
         let mut names = HashSet::new();
         let (mut n_bytes, mut offsets, mut data_end) = (Vec::new(), Vec::new(), 0_u64);
         for spec in specs {
@@ -94,7 +95,7 @@ fn checked_sum(a: u64, b: u64) -> Result<u64> {
     a.checked_add(b).ok_or(Error::SizeOverflow { what: "the bytes of the file" })
 }
 
-/// Writes a GGUF v3 file one tensor at a time, so that no more than one encoded tensor is in memory.
+/// Writes a GGUF v3 file from its first byte to its last, so that no more than a part of one tensor is in memory.
 ///
 /// The bytes go to a temporary name in the same folder; [`finish`](Self::finish) syncs and renames. Dropping the
 /// writer before that removes the temporary file and leaves an earlier file of the final name as it was.
@@ -106,8 +107,13 @@ fn checked_sum(a: u64, b: u64) -> Result<u64> {
 /// let metadata: Metadata = [("general.architecture", "llama")].into_iter().collect();
 /// let weights: Vec<f32> = (0..512).map(|i| (i as f32).sin()).collect();
 ///
-/// let specs = vec![TensorSpec::new("output.weight", [256, 2], GgmlType::Q6_K)];
+/// let specs = vec![
+///     TensorSpec::new("token_embd.weight", [256, 2], GgmlType::Q4_K),
+///     TensorSpec::new("output.weight", [256, 2], GgmlType::Q6_K),
+/// ];
 /// let mut writer = GgufWriter::create(&path, metadata, specs)?;
+/// // Weights are encoded on their way, a few rows at a time; finished bytes are written as they are.
+/// writer.encode_tensor("token_embd.weight", &weights, None)?;
 /// writer.write_tensor("output.weight", &encode(GgmlType::Q6_K, &weights, 256, None)?)?;
 /// let bytes = writer.finish()?;
 ///
@@ -121,8 +127,10 @@ pub struct GgufWriter {
     file: AtomicFile,
     specs: Vec<TensorSpec>,
     layout: Layout,
-    /// Tensors written so far.
+    /// Tensors written completely.
     written: usize,
+    /// Bytes written of the tensor that is due.
+    begun: u64,
 }
 
 impl GgufWriter {
@@ -130,8 +138,9 @@ impl GgufWriter {
     ///
     /// # Errors
     /// [`Error::BadKey`], [`Error::BadAlignment`], [`Error::BadTensorName`], [`Error::DuplicateTensor`] and the
-    /// shape errors for parts that make no valid file; [`Error::Io`] or [`Error::NotARegularFile`] when the file
-    /// cannot be created.
+    /// shape errors for parts that make no valid file; [`Error::WrongType`] for a key that llama.cpp reads as
+    /// another type ([`check_key_types`](crate::check_key_types)); [`Error::Io`] or [`Error::NotARegularFile`]
+    /// when the file cannot be created.
     #[expect(clippy::needless_pass_by_value, reason = "a vocabulary need not stay while tensors are written")]
     pub fn create(path: impl AsRef<Path>, metadata: Metadata, specs: Vec<TensorSpec>) -> Result<Self> {
         let path = path.as_ref();
@@ -140,40 +149,101 @@ impl GgufWriter {
         write_header(&mut file.writer, &metadata, &specs, &layout.offsets)
             .and_then(|()| write_zeros(&mut file.writer, layout.data_start - layout.header_bytes))
             .map_err(Error::io("write", path))?;
-        Ok(Self { file, specs, layout, written: 0 })
+        Ok(Self { file, specs, layout, written: 0, begun: 0 })
     }
 
     /// Appends the data of the next tensor.
     ///
     /// # Errors
     /// [`Error::WrongOrder`] when `name` is not the next of the infos, [`Error::EncodedLength`] (wrapped in
-    /// [`Error::InTensor`]) when `bytes` has another length than its shape and type need, [`Error::Io`].
+    /// [`Error::InTensor`]) when `bytes` has another length than its shape and type need,
+    /// [`Error::UnfinishedTensor`] after parts of a tensor, [`Error::Io`].
     pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let spec = match self.specs.get(self.written) {
-            Some(spec) if spec.name == name => spec,
-            due => {
-                let expected = due.map_or_else(|| "nothing".to_owned(), |spec| spec.name.clone());
-                return Err(Error::WrongOrder { expected, found: name.to_owned() });
-            }
-        };
-        let expected = self.layout.n_bytes[self.written];
+        let (ty, expected) = self.due(name)?;
         let found = bytes.len() as u64;
         if found != expected {
-            return Err(Error::EncodedLength { ty: spec.ty, expected, found }.in_tensor(name));
+            return Err(Error::EncodedLength { ty, expected, found }.in_tensor(name));
         }
-        let padding = pad(found, self.layout.alignment)? - found;
+        if self.begun > 0 {
+            return Err(Error::UnfinishedTensor { expected, found: self.begun }.in_tensor(name));
+        }
+        self.append(name, bytes)
+    }
+
+    /// Appends a part of the data of the next tensor, which is complete with its last byte. A tensor that is
+    /// larger than memory is written so, and what is written of it is never held.
+    ///
+    /// # Errors
+    /// [`Error::WrongOrder`] when `name` is not the next of the infos, [`Error::TooMuchData`] (wrapped in
+    /// [`Error::InTensor`]) when the parts have more bytes than its shape and type need, [`Error::Io`].
+    pub fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (_, expected) = self.due(name)?;
+        let found = self.begun.saturating_add(bytes.len() as u64);
+        if found > expected {
+            return Err(Error::TooMuchData { expected, found }.in_tensor(name));
+        }
         let writer = &mut self.file.writer;
-        writer
-            .write_all(bytes)
-            .and_then(|()| write_zeros(writer, padding))
-            .map_err(Error::io("write", self.file.path()))?;
-        self.written += 1;
+        writer.write_all(bytes).map_err(Error::io("write", self.file.path()))?;
+        self.begun = found;
+        if found == expected {
+            let padding = pad(found, self.layout.alignment)? - found;
+            write_zeros(&mut self.file.writer, padding).map_err(Error::io("write", self.file.path()))?;
+            self.written += 1;
+            self.begun = 0;
+        }
+        Ok(())
+    }
+
+    /// Encodes the weights of the next tensor, some rows at a time, and appends them.
+    ///
+    /// `weights` are row-major, with the row length last of `[.., rows, n_per_row]`. `imatrix` has one value per
+    /// column for each matrix of the tensor: `n_per_row` values for a dense weight, `n_per_row` times the number
+    /// of experts for a weight `[n_per_row, rows, experts]`.
+    ///
+    /// # Errors
+    /// Those of [`encode`](crate::encode) and [`append`](Self::append); [`Error::NotWholeRows`] when `weights` has
+    /// another length than the shape.
+    pub fn encode_tensor(&mut self, name: &str, weights: &[f32], imatrix: Option<&[f32]>) -> Result<()> {
+        /// Encoded at once: enough for all threads, and small against a tensor.
+        const WEIGHTS_AT_ONCE: usize = 1 << 22;
+        let (ty, expected) = self.due(name)?;
+        if self.begun > 0 {
+            return Err(Error::UnfinishedTensor { expected, found: self.begun }.in_tensor(name));
+        }
+        let dims = &self.specs[self.written].dims;
+        let in_tensor = |error: Error| error.in_tensor(name);
+        let too_large = |_| Error::SizeOverflow { what: "the weights of a tensor" }.in_tensor(name);
+        let n_per_row = usize::try_from(dims[0]).map_err(too_large)?;
+        let n_weights = usize::try_from(dims.iter().product::<u64>()).map_err(too_large)?;
+        let n_matrices = usize::try_from(dims.iter().skip(2).product::<u64>()).map_err(too_large)?;
+        if weights.len() != n_weights {
+            return Err(in_tensor(Error::NotWholeRows { len: weights.len(), n_per_row }));
+        }
+        let columns = n_per_row.saturating_mul(n_matrices);
+        if let Some(found) = imatrix.map(<[f32]>::len).filter(|&found| found != columns) {
+            return Err(in_tensor(Error::ImatrixLength { expected: columns, found }));
+        }
+        let step = (WEIGHTS_AT_ONCE / n_per_row).max(1) * n_per_row;
+        for (at, matrix) in weights.chunks(n_weights / n_matrices).enumerate() {
+            let importance = imatrix.map(|values| &values[at * n_per_row..(at + 1) * n_per_row]);
+            for (part, rows) in matrix.chunks(step).enumerate() {
+                let first_row = (at * matrix.len() + part * step) / n_per_row;
+                let bytes = encode(ty, rows, n_per_row, importance)
+                    .map_err(|error| in_tensor(error.counted_from_row(first_row)))?;
+                self.append(name, &bytes)?;
+            }
+        }
         Ok(())
     }
 
     /// The length that the finished file will have.
     pub fn file_bytes(&self) -> u64 {
         self.layout.file_bytes
+    }
+
+    /// The tensor whose data is due, or `None` after the last.
+    pub fn next_tensor(&self) -> Option<&TensorSpec> {
+        self.specs.get(self.written)
     }
 
     /// Syncs the file, gives it its name and returns its length in bytes.
@@ -187,6 +257,17 @@ impl GgufWriter {
         }
         self.file.commit()?;
         Ok(self.layout.file_bytes)
+    }
+
+    /// Type and bytes of the tensor that is due, when that is `name`.
+    fn due(&self, name: &str) -> Result<(GgmlType, u64)> {
+        match self.specs.get(self.written) {
+            Some(spec) if spec.name == name => Ok((spec.ty, self.layout.n_bytes[self.written])),
+            due => {
+                let expected = due.map_or_else(|| "nothing".to_owned(), |spec| spec.name.clone());
+                Err(Error::WrongOrder { expected, found: name.to_owned() })
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ const MIN_ENTRY_BYTES: usize = 12;
 
 pub(super) fn to_bytes(imatrix: &Imatrix) -> Result<Vec<u8>> {
     let chunk_size = u64::from(imatrix.chunk_size.max(1));
+    imatrix.check_not_empty()?;
     let seen = || imatrix.entries.iter().filter(|(_, entry)| entry.counts.iter().any(|&count| count > 0));
     let mut bytes = Vec::new();
     bytes.extend(to_i32("the number of entries", seen().count() as u64)?);

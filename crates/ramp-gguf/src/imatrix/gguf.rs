@@ -1,10 +1,14 @@
 //! The GGUF form: per weight `W` two F32 tensors, `W.in_sum2` of `ne` `{n_columns, n_matrices}` and `W.counts` of
-//! `{1, n_matrices}`.
+//! `{1, n_matrices}`. Newer versions of llama-imatrix add further statistics under other suffixes, such as the plain
+//! sums `W.in_sum`; they are skipped, as llama-quantize skips what it does not know.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::{Imatrix, ImatrixEntry, reason};
-use crate::{Error, GgmlType, GgufFile, GgufWriter, Metadata, Result, TensorInfo, TensorSpec, encode};
+use crate::{
+    Error, GgmlType, GgufWriter, Header, Metadata, Result, TensorInfo, TensorSpec, TensorView, encode,
+};
 
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
@@ -13,6 +17,7 @@ const CHUNK_COUNT: &str = "imatrix.chunk_count";
 const CHUNK_SIZE: &str = "imatrix.chunk_size";
 
 pub(super) fn write(imatrix: &Imatrix, path: &Path) -> Result<()> {
+    imatrix.check_not_empty()?;
     let mut metadata = Metadata::new();
     metadata.insert("general.type", "imatrix");
     metadata.insert(DATASETS, imatrix.datasets.clone());
@@ -35,9 +40,9 @@ pub(super) fn write(imatrix: &Imatrix, path: &Path) -> Result<()> {
     writer.finish().map(drop)
 }
 
-pub(super) fn read(path: &Path) -> Result<Imatrix> {
-    let file = GgufFile::open(path)?;
-    let metadata = file.metadata();
+pub(super) fn parse(bytes: &[u8]) -> Result<Imatrix> {
+    let header = Header::parse(bytes)?;
+    let metadata = &header.metadata;
     let kind = metadata.get_str("general.type")?;
     if kind != "imatrix" {
         return Err(Error::Imatrix { reason: format!("general.type is `{kind}`") });
@@ -48,33 +53,37 @@ pub(super) fn read(path: &Path) -> Result<Imatrix> {
         chunk_size: metadata.get_u32(CHUNK_SIZE)?,
         ..Imatrix::default()
     };
-    for tensor in file.tensors() {
+    let view = |tensor| TensorView::new(tensor, header.data_of(bytes, tensor));
+    let tensors: HashMap<&str, &TensorInfo> =
+        header.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
+    for tensor in &header.tensors {
         if let Some(name) = tensor.name.strip_suffix(SUMS) {
-            let counts =
-                file.tensor(&format!("{name}{COUNTS}")).ok_or_else(|| reason(name, "sums without counts"))?;
-            let entry = read_entry(&file, name, tensor, counts)?;
+            let counts = tensors
+                .get(format!("{name}{COUNTS}").as_str())
+                .ok_or_else(|| reason(name, "sums without counts"))?;
+            let entry = read_entry(name, view(tensor), view(counts))?;
             imatrix.insert(name, entry)?;
-        } else if let Some(name) = tensor.name.strip_suffix(COUNTS) {
-            if file.tensor(&format!("{name}{SUMS}")).is_none() {
-                return Err(reason(name, "counts without sums"));
-            }
-        } else {
-            return Err(reason(&tensor.name, "neither sums nor counts"));
+        } else if let Some(name) = tensor.name.strip_suffix(COUNTS)
+            && !tensors.contains_key(format!("{name}{SUMS}").as_str())
+        {
+            return Err(reason(name, "counts without sums"));
         }
     }
+    imatrix.check_not_empty()?;
     Ok(imatrix)
 }
 
-fn read_entry(file: &GgufFile, name: &str, sums: &TensorInfo, counts: &TensorInfo) -> Result<ImatrixEntry> {
-    let matrices = |info: &TensorInfo| info.dims[1..].iter().product::<u64>();
-    if counts.dims[0] != 1 || matrices(sums) != matrices(counts) {
-        return Err(reason(name, format!("sums are {:?} and counts {:?}", sums.dims, counts.dims)));
+fn read_entry(name: &str, sums: TensorView<'_>, counts: TensorView<'_>) -> Result<ImatrixEntry> {
+    let (sums_dims, counts_dims) = (&sums.info().dims, &counts.info().dims);
+    if counts_dims[0] != 1 || sums.n_rows() != counts.n_rows() {
+        return Err(reason(name, format!("sums are {sums_dims:?} and counts {counts_dims:?}")));
     }
-    if (sums.ty, counts.ty) != (GgmlType::F32, GgmlType::F32) {
-        return Err(reason(name, format!("sums are {} and counts {}, both must be F32", sums.ty, counts.ty)));
+    if (sums.ty(), counts.ty()) != (GgmlType::F32, GgmlType::F32) {
+        let (sums, counts) = (sums.ty(), counts.ty());
+        return Err(reason(name, format!("sums are {sums} and counts {counts}, both must be F32")));
     }
-    let counts = file
-        .decode_tensor(&counts.name)?
+    let counts = counts
+        .decode()?
         .into_iter()
         .map(|count| {
             if !count.is_finite() || count < 0.0 {
@@ -83,5 +92,5 @@ fn read_entry(file: &GgufFile, name: &str, sums: &TensorInfo, counts: &TensorInf
             Ok(count.round() as u64)
         })
         .collect::<Result<_>>()?;
-    Ok(ImatrixEntry { sums: file.decode_tensor(&sums.name)?, counts })
+    Ok(ImatrixEntry { sums: sums.decode()?, counts })
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::header::MAGIC;
-use crate::{Error, MappedFile, Result};
+use crate::{Error, MappedFile, Metadata, Result, keys};
 
 /// The statistics of one weight.
 #[derive(Clone, PartialEq, Debug)]
@@ -130,21 +130,65 @@ impl Imatrix {
     /// the file; chunks of 512 are assumed, which only matters for merging.
     ///
     /// # Errors
-    /// Those of [`GgufFile::open`](crate::GgufFile::open) and [`Error::Imatrix`], wrapped in [`Error::InFile`].
+    /// Those of [`GgufFile::open`](crate::GgufFile::open) for one file and [`Error::Imatrix`], wrapped in
+    /// [`Error::InFile`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let map = MappedFile::open(path)?;
-        if map.starts_with(&MAGIC) { gguf::read(path) } else { dat::parse(&map) }.map_err(|error| match error
-        {
-            error @ Error::InFile { .. } => error,
-            error => error.in_file(path),
-        })
+        Self::parse(&map).map_err(|error| error.in_file(path))
+    }
+
+    /// Reads the bytes of a file of either format.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), without the name of a file.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(&MAGIC) { gguf::parse(bytes) } else { dat::parse(bytes) }
+    }
+
+    /// What [`encode`](crate::encode) takes for a weight, and what llama-quantize gives it: the mean squared
+    /// activation per column, `[n_matrices, n_columns]`; `None` without an entry.
+    ///
+    /// # Errors
+    /// [`Error::ImatrixLength`], wrapped in [`Error::InTensor`], when the entry has not `len` values, the columns
+    /// of the weight times its matrices: then it was made with another model.
+    pub fn importance(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let found = entry.sums.len();
+        if found != len {
+            return Err(Error::ImatrixLength { expected: len, found }.in_tensor(name));
+        }
+        Ok(Some(entry.importance()))
+    }
+
+    /// Sets the `quantize.imatrix.*` keys that llama-quantize writes into a model that it quantizes with an
+    /// importance matrix: the name of its `file`, the first dataset, the entries and the chunks. Texts are cut to
+    /// 127 bytes, as there.
+    pub fn quantize_keys(&self, file: &str, metadata: &mut Metadata) {
+        metadata.insert(keys::QUANTIZE_IMATRIX_FILE, first_bytes(file));
+        if let Some(dataset) = self.datasets.first() {
+            metadata.insert(keys::QUANTIZE_IMATRIX_DATASET, first_bytes(dataset));
+        }
+        let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        metadata.insert(keys::QUANTIZE_IMATRIX_ENTRIES_COUNT, entries);
+        if self.chunk_count > 0 {
+            metadata.insert(keys::QUANTIZE_IMATRIX_CHUNKS_COUNT, self.chunk_count);
+        }
+    }
+
+    /// llama-quantize refuses a file without entries.
+    fn check_not_empty(&self) -> Result<()> {
+        if self.entries.is_empty() {
+            return Err(Error::Imatrix { reason: "there are no entries".into() });
+        }
+        Ok(())
     }
 
     /// Writes the GGUF format, the default of llama-imatrix since 2025.
     ///
     /// # Errors
     /// As [`GgufWriter::create`](crate::GgufWriter::create): names of weights are limited to 55 bytes.
+    /// [`Error::Imatrix`] when there are no entries, which llama-quantize would refuse.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         gguf::write(self, path.as_ref())
     }
@@ -152,11 +196,16 @@ impl Imatrix {
     /// Writes the older `.dat` format, for tools from before 2025. Weights that have seen no token are left out.
     ///
     /// # Errors
-    /// [`Error::Imatrix`] for sizes beyond 31 bits, [`Error::Io`].
+    /// [`Error::Imatrix`] for sizes beyond 31 bits and when there are no entries, [`Error::Io`].
     pub fn save_dat(&self, path: impl AsRef<Path>) -> Result<()> {
         let bytes = dat::to_bytes(self)?;
         crate::write_atomically(path, |file| std::io::Write::write_all(file, &bytes))
     }
+}
+
+/// At most 127 bytes of whole characters.
+fn first_bytes(text: &str) -> &str {
+    &text[..text.floor_char_boundary(127)]
 }
 
 fn reason(name: &str, reason: impl std::fmt::Display) -> Error {

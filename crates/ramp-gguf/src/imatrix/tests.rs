@@ -187,7 +187,7 @@ fn gguf_files_of_another_kind_are_refused() {
     check(gguf("model", &[]), "imatrix: general.type is `model`");
     check(gguf("imatrix", &[(sums, [4, 1], F32)]), "`w`: sums without counts");
     check(gguf("imatrix", &[(counts, [1, 1], F32)]), "`w`: counts without sums");
-    check(gguf("imatrix", &[("w", [1, 1], F32)]), "`w`: neither sums nor counts");
+    check(gguf("imatrix", &[("w", [1, 1], F32)]), "imatrix: there are no entries");
     check(
         gguf("imatrix", &[(sums, [4, 2], F32), (counts, [1, 1], F32)]),
         "`w`: sums are [4, 2] and counts [1, 1]",
@@ -196,4 +196,81 @@ fn gguf_files_of_another_kind_are_refused() {
         gguf("imatrix", &[(sums, [4, 1], F16), (counts, [1, 1], F32)]),
         "`w`: sums are F16 and counts F32, both must be F32",
     );
+}
+
+/// Newer versions of llama-imatrix write plain sums next to the squares.
+#[test]
+fn further_statistics_are_skipped() {
+    use GgmlType::F32;
+    let tensors = [("w.in_sum", [4, 1], F32), ("w.in_sum2", [4, 1], F32), ("w.counts", [1, 1], F32)];
+    let imatrix = gguf("imatrix", &tensors).unwrap();
+    assert_eq!(imatrix.entries()["w"].importance(), [1.0; 4]);
+}
+
+/// The tensors' names, shapes and order, which llama-quantize finds by name and llama-imatrix writes so.
+#[test]
+fn gguf_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imatrix.gguf");
+    sample().save(&path).unwrap();
+    let file = crate::GgufFile::open(&path).unwrap();
+    let tensors: Vec<_> = file.tensors().iter().map(|info| (info.name.as_str(), &info.dims[..])).collect();
+    assert_eq!(
+        tensors,
+        [
+            ("blk.0.ffn_down.weight.in_sum2", &[3, 1][..]),
+            ("blk.0.ffn_down.weight.counts", &[1, 1]),
+            ("blk.0.ffn_down_exps.weight.in_sum2", &[2, 2]),
+            ("blk.0.ffn_down_exps.weight.counts", &[1, 2]),
+        ]
+    );
+    assert!(file.tensors().iter().all(|info| info.ty == GgmlType::F32));
+    let metadata = file.metadata();
+    assert_eq!(metadata.get_str("general.type").unwrap(), "imatrix");
+    assert_eq!(metadata.get_array_str("imatrix.datasets").unwrap(), ["a.txt", "b.txt"]);
+    assert_eq!(metadata.get_u32("imatrix.chunk_count").unwrap(), 3);
+    assert_eq!(metadata.get_u32("imatrix.chunk_size").unwrap(), 512);
+    assert_eq!(metadata.len(), 4);
+}
+
+#[test]
+fn an_imatrix_without_entries_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("imatrix");
+    for result in [Imatrix::default().save(&path), Imatrix::default().save_dat(&path)] {
+        assert_eq!(result.unwrap_err().to_string(), "imatrix: there are no entries");
+    }
+    assert!(!path.exists());
+}
+
+#[test]
+fn importance_is_only_given_to_a_weight_of_the_same_width() {
+    let imatrix = sample();
+    assert_eq!(imatrix.importance("blk.0.ffn_down.weight", 3).unwrap().unwrap(), [1.0, 0.0, 0.5]);
+    assert_eq!(imatrix.importance("output.weight", 3).unwrap(), None);
+    let error = imatrix.importance("blk.0.ffn_down.weight", 4).unwrap_err();
+    assert!(matches!(error.root(), Error::ImatrixLength { expected: 4, found: 3 }));
+}
+
+#[test]
+fn keys_of_llama_quantize() {
+    let mut imatrix = sample();
+    let mut metadata = Metadata::new();
+    let long = format!("{}é.gguf", "x".repeat(126));
+    imatrix.quantize_keys(&long, &mut metadata);
+    let expected: Metadata = [
+        ("quantize.imatrix.file", crate::Value::from("x".repeat(126))),
+        ("quantize.imatrix.dataset", "a.txt".into()),
+        ("quantize.imatrix.entries_count", 2_u32.into()),
+        ("quantize.imatrix.chunks_count", 3_u32.into()),
+    ]
+    .into_iter()
+    .collect();
+    assert_eq!(metadata, expected);
+
+    imatrix.datasets.clear();
+    imatrix.chunk_count = 0;
+    let mut metadata = Metadata::new();
+    imatrix.quantize_keys("a", &mut metadata);
+    assert_eq!(metadata.len(), 2);
 }

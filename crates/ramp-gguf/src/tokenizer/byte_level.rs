@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::VocabOptions;
 use super::json::{Normalizer, Pattern, PreTokenizer, TokenizerJson, reason};
+use super::pre;
 use super::vocab::{Token, TokenType, Vocab};
 use crate::{Error, Metadata, Result};
 
@@ -26,8 +27,11 @@ const SPLITS: [(&str, bool, &str); 5] = [
 ];
 
 pub(super) fn keys(json: &TokenizerJson<'_>, raw: &Value, opts: &VocabOptions) -> Result<Metadata> {
-    let pre = match &opts.pre {
-        Some(pre) => pre.as_str(),
+    let name = match &opts.pre {
+        Some(pre) => {
+            pre::check(pre)?;
+            pre.as_str()
+        }
         None => {
             check_normalizer(json)?;
             recognise(json).ok_or_else(|| unknown(json, raw))?
@@ -55,7 +59,7 @@ pub(super) fn keys(json: &TokenizerJson<'_>, raw: &Value, opts: &VocabOptions) -
 
     let mut keys = Metadata::new();
     keys.insert("tokenizer.ggml.model", "gpt2");
-    keys.insert("tokenizer.ggml.pre", pre);
+    keys.insert("tokenizer.ggml.pre", name);
     vocab.write(false, &mut keys)?;
     keys.insert("tokenizer.ggml.merges", merges);
     Ok(keys)

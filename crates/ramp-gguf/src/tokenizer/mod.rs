@@ -5,7 +5,9 @@
 //! error and not a guess.
 
 mod byte_level;
+mod chat_template;
 mod json;
+mod pre;
 mod sentencepiece;
 mod spm;
 mod template;
@@ -14,6 +16,9 @@ mod vocab;
 use crate::{Error, Metadata, Result};
 use json::{Family, TokenizerJson};
 use template::Template;
+
+pub use chat_template::chat_template;
+pub use pre::PRE_TOKENIZERS;
 
 /// What the tokenizer keys need to know beyond `tokenizer.json`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -30,9 +35,13 @@ pub struct VocabOptions {
     pub pad: Option<u32>,
     /// Whether a text starts with the begin-of-sequence token; `None` takes it from the post-processor.
     pub add_bos: Option<bool>,
-    /// The value of `tokenizer.ggml.pre`; `None` recognises it. Naming it also skips the checks that llama.cpp
-    /// normalises and splits text as `tokenizer.json` does.
+    /// Whether a text ends with the end-of-sequence token; `None` takes it from the post-processor.
+    pub add_eos: Option<bool>,
+    /// The value of `tokenizer.ggml.pre`, one of [`PRE_TOKENIZERS`]; `None` recognises it. Naming it also skips
+    /// the checks that llama.cpp normalises and splits text as the tokenizer does.
     pub pre: Option<String>,
+    /// A Jinja template that turns messages into text, for `tokenizer.chat_template`: see [`chat_template`].
+    pub chat_template: Option<String>,
 }
 
 /// More tokens than any vocabulary has (the largest in use are a quarter million).
@@ -50,7 +59,8 @@ const MAX_VOCAB: usize = 1 << 24;
 ///
 /// # Errors
 /// [`Error::TokenizerJson`] for a missing field, another model type than BPE, or a normalizer, splitter or
-/// post-processor without counterpart in llama.cpp; [`Error::UnknownPreTokenizer`]; [`Error::SentencePiece`] and
+/// post-processor without counterpart in llama.cpp; [`Error::UnknownPreTokenizer`] for one that is not recognised
+/// and [`Error::NoSuchPreTokenizer`] for a name that llama.cpp does not know; [`Error::SentencePiece`] and
 /// [`Error::VocabMismatch`] for `tokenizer.model`; [`Error::TokenOutOfRange`] and [`Error::DuplicateTokenId`] for
 /// ids; [`Error::CountTooLarge`] for an absurd `vocab_size`. `md` is unchanged after an error.
 pub fn tokenizer_metadata(
@@ -59,6 +69,55 @@ pub fn tokenizer_metadata(
     opts: &VocabOptions,
     md: &mut Metadata,
 ) -> Result<()> {
+    check_vocab_size(opts)?;
+    let json = TokenizerJson::parse(tokenizer_json)?;
+    let mut keys = match json.family()? {
+        Family::SentencePiece => spm::keys(&json, sentencepiece_model, opts)?,
+        Family::ByteLevel => byte_level::keys(&json, tokenizer_json, opts)?,
+    };
+    let template = Template::parse(&json)?;
+    let unk = json.model.unk_token.as_deref().and_then(|token| json.id_of(token));
+    let special = Special {
+        bos: template.bos.or(opts.bos),
+        eos: template.eos.or(opts.eos),
+        unk: opts.unk.or_else(|| unk.and_then(|id| u32::try_from(id).ok())),
+        pad: opts.pad,
+        add_bos: opts.add_bos.unwrap_or(template.bos.is_some()),
+        add_eos: opts.add_eos.unwrap_or(template.eos.is_some()),
+    };
+    special.write(opts, &mut keys)?;
+    md.extend(keys);
+    Ok(())
+}
+
+/// Sets the `tokenizer.ggml.*` keys for a SentencePiece `tokenizer.model` alone, for folders without a
+/// `tokenizer.json`: tokens, scores, types and special ids are those of the model, which `opts` overrides. A text
+/// starts with the begin-of-sequence token unless `opts` says otherwise, as with llama.cpp's own converter.
+///
+/// # Errors
+/// [`Error::SentencePiece`] for a file that is no BPE model; [`Error::SentencePieceNormalizer`] where it changes a
+/// text in a way that llama.cpp does not, unless `opts.pre` names a pre-tokenizer;
+/// [`Error::TokenOutOfRange`] for more pieces than `vocab_size`; [`Error::CountTooLarge`] for an absurd
+/// `vocab_size`. `md` is unchanged after an error.
+pub fn sentencepiece_metadata(model: &[u8], opts: &VocabOptions, md: &mut Metadata) -> Result<()> {
+    check_vocab_size(opts)?;
+    let model = sentencepiece::parse(model)?;
+    let bos = opts.bos.or(model.bos);
+    let special = Special {
+        bos,
+        eos: opts.eos.or(model.eos),
+        unk: opts.unk.or(model.unk),
+        pad: opts.pad.or(model.pad),
+        add_bos: opts.add_bos.unwrap_or(bos.is_some()),
+        add_eos: opts.add_eos.unwrap_or(false),
+    };
+    let mut keys = spm::keys_of_model(model, opts)?;
+    special.write(opts, &mut keys)?;
+    md.extend(keys);
+    Ok(())
+}
+
+fn check_vocab_size(opts: &VocabOptions) -> Result<()> {
     if opts.vocab_size > MAX_VOCAB {
         return Err(Error::CountTooLarge {
             what: "vocabulary entries",
@@ -66,47 +125,46 @@ pub fn tokenizer_metadata(
             limit: MAX_VOCAB as u64,
         });
     }
-    let json = TokenizerJson::parse(tokenizer_json)?;
-    let mut keys = match json.family()? {
-        Family::SentencePiece => spm::keys(&json, sentencepiece_model, opts)?,
-        Family::ByteLevel => byte_level::keys(&json, tokenizer_json, opts)?,
-    };
-    add_special_tokens(&json, &Template::parse(&json)?, opts, &mut keys)?;
-    md.extend(keys);
     Ok(())
 }
 
-fn add_special_tokens(
-    json: &TokenizerJson<'_>,
-    template: &Template,
-    opts: &VocabOptions,
-    keys: &mut Metadata,
-) -> Result<()> {
-    let bos = template.bos.or(opts.bos);
-    let eos = template.eos.or(opts.eos);
-    let unk = match (opts.unk, json.model.unk_token.as_deref()) {
-        (Some(id), _) => Some(id),
-        (None, Some(token)) => json.id_of(token).and_then(|id| u32::try_from(id).ok()),
-        (None, None) => None,
-    };
-    for (role, id) in [("bos", bos), ("eos", eos), ("unknown", unk), ("padding", opts.pad)] {
-        let Some(id) = id else { continue };
-        if id as usize >= opts.vocab_size {
-            return Err(Error::TokenOutOfRange {
-                token: format!("the {role} token"),
-                id: u64::from(id),
-                vocab_size: opts.vocab_size,
-            });
+/// The special tokens, and which of them are put around a text.
+struct Special {
+    bos: Option<u32>,
+    eos: Option<u32>,
+    unk: Option<u32>,
+    pad: Option<u32>,
+    add_bos: bool,
+    add_eos: bool,
+}
+
+impl Special {
+    fn write(&self, opts: &VocabOptions, keys: &mut Metadata) -> Result<()> {
+        let ids = [("bos", self.bos), ("eos", self.eos), ("unknown", self.unk), ("padding", self.pad)];
+        for (role, id) in ids {
+            let Some(id) = id else { continue };
+            if id as usize >= opts.vocab_size {
+                return Err(Error::TokenOutOfRange {
+                    token: format!("the {role} token"),
+                    id: u64::from(id),
+                    vocab_size: opts.vocab_size,
+                });
+            }
+            keys.insert(format!("tokenizer.ggml.{role}_token_id"), id);
         }
-        keys.insert(format!("tokenizer.ggml.{role}_token_id"), id);
+        if self.add_bos && self.bos.is_none() {
+            return Err(json::reason("a begin-of-sequence token is to be added, but none is given"));
+        }
+        if self.add_eos && self.eos.is_none() {
+            return Err(json::reason("an end-of-sequence token is to be added, but none is given"));
+        }
+        keys.insert("tokenizer.ggml.add_bos_token", self.add_bos);
+        keys.insert("tokenizer.ggml.add_eos_token", self.add_eos);
+        if let Some(template) = &opts.chat_template {
+            keys.insert(crate::keys::CHAT_TEMPLATE, template.as_str());
+        }
+        Ok(())
     }
-    let add_bos = opts.add_bos.unwrap_or(template.bos.is_some());
-    if add_bos && bos.is_none() {
-        return Err(json::reason("a begin-of-sequence token is to be added, but none is given"));
-    }
-    keys.insert("tokenizer.ggml.add_bos_token", add_bos);
-    keys.insert("tokenizer.ggml.add_eos_token", template.eos.is_some());
-    Ok(())
 }
 
 #[cfg(test)]

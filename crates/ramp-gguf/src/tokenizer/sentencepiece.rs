@@ -1,10 +1,35 @@
-//! The pieces of a SentencePiece `ModelProto` (`tokenizer.model`), a protocol buffer.
+//! A SentencePiece `ModelProto` (`tokenizer.model`), a protocol buffer.
 //!
-//! Fields read (`sentencepiece_model.proto`): `ModelProto.pieces = 1` with `piece = 1`, `score = 2`, `type = 3`,
-//! and `ModelProto.trainer_spec = 2` with `model_type = 3`. All others are skipped.
+//! Fields read (`sentencepiece_model.proto`): `ModelProto.pieces = 1` with `piece = 1`, `score = 2`, `type = 3`;
+//! `ModelProto.trainer_spec = 2` with `model_type = 3`, `byte_fallback = 35` and the ids `unk = 40`, `bos = 41`,
+//! `eos = 42`, `pad = 43`; `ModelProto.normalizer_spec = 3` with `name = 1`, `precompiled_charsmap = 2`,
+//! `add_dummy_prefix = 3`, `remove_extra_whitespaces = 4`, `escape_whitespaces = 5`. All others are skipped.
 
 use super::vocab::TokenType;
 use crate::{Error, Result};
+
+/// What of a model matters here. Defaults are those of the proto.
+pub(super) struct Model {
+    /// In the order of their ids.
+    pub(super) pieces: Vec<Piece>,
+    pub(super) byte_fallback: bool,
+    /// `None` for a token that the model does not have.
+    pub(super) unk: Option<u32>,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) pad: Option<u32>,
+    pub(super) normalizer: Normalizer,
+}
+
+/// What happens to a text before it is split.
+pub(super) struct Normalizer {
+    pub(super) name: String,
+    /// Whether characters are replaced by others (NFKC and the like).
+    pub(super) has_charsmap: bool,
+    pub(super) add_dummy_prefix: bool,
+    pub(super) remove_extra_whitespaces: bool,
+    pub(super) escape_whitespaces: bool,
+}
 
 pub(super) struct Piece {
     pub(super) text: String,
@@ -13,35 +38,76 @@ pub(super) struct Piece {
     pub(super) kind: TokenType,
 }
 
+/// `TrainerSpec.ModelType.UNIGRAM`, the default.
+const UNIGRAM: u64 = 1;
 /// `TrainerSpec.ModelType.BPE`.
 const BPE: u64 = 2;
 
-/// The pieces in the order of their ids.
-pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Piece>> {
-    let mut pieces = Vec::new();
-    // The proto's default is a unigram model.
-    let mut model_type = 1;
+pub(super) fn parse(bytes: &[u8]) -> Result<Model> {
+    let mut model = Model {
+        pieces: Vec::new(),
+        byte_fallback: false,
+        unk: Some(0),
+        bos: Some(1),
+        eos: Some(2),
+        pad: None,
+        normalizer: Normalizer {
+            name: String::new(),
+            has_charsmap: false,
+            add_dummy_prefix: true,
+            remove_extra_whitespaces: true,
+            escape_whitespaces: true,
+        },
+    };
+    let mut model_type = UNIGRAM;
     let mut message = Message { bytes, position: 0, start: 0 };
     while let Some((field, value)) = message.next()? {
         match (field, value) {
-            (1, Field::Bytes(piece)) => pieces.push(parse_piece(piece)?),
+            (1, Field::Bytes(piece)) => model.pieces.push(parse_piece(piece)?),
             (2, Field::Bytes(mut spec)) => {
                 while let Some((field, value)) = spec.next()? {
-                    if let (3, Field::Varint(value)) = (field, value) {
-                        model_type = value;
+                    let Field::Varint(value) = value else { continue };
+                    match field {
+                        3 => model_type = value,
+                        35 => model.byte_fallback = value != 0,
+                        40 => model.unk = id(value),
+                        41 => model.bos = id(value),
+                        42 => model.eos = id(value),
+                        43 => model.pad = id(value),
+                        _ => {}
                     }
                 }
             }
+            (3, Field::Bytes(spec)) => parse_normalizer(spec, &mut model.normalizer)?,
             _ => {}
         }
     }
-    if pieces.is_empty() {
+    if model.pieces.is_empty() {
         return Err(message.error("no pieces"));
     }
     if model_type != BPE {
         return Err(message.error("the model is not a BPE model"));
     }
-    Ok(pieces)
+    Ok(model)
+}
+
+/// An id is an `int32`; a negative one says that there is no such token.
+fn id(value: u64) -> Option<u32> {
+    u32::try_from(value).ok().filter(|&id| i32::try_from(id).is_ok())
+}
+
+fn parse_normalizer(mut spec: Message<'_>, normalizer: &mut Normalizer) -> Result<()> {
+    while let Some((field, value)) = spec.next()? {
+        match (field, value) {
+            (1, Field::Bytes(name)) => normalizer.name = String::from_utf8_lossy(name.bytes).into_owned(),
+            (2, Field::Bytes(charsmap)) => normalizer.has_charsmap = !charsmap.bytes.is_empty(),
+            (3, Field::Varint(value)) => normalizer.add_dummy_prefix = value != 0,
+            (4, Field::Varint(value)) => normalizer.remove_extra_whitespaces = value != 0,
+            (5, Field::Varint(value)) => normalizer.escape_whitespaces = value != 0,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn parse_piece(mut message: Message<'_>) -> Result<Piece> {

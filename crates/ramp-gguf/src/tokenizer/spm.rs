@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::VocabOptions;
-use super::json::{Normalizer, Pattern, PreTokenizer, SPACE_MARK, TokenizerJson, reason};
-use super::sentencepiece::{self, Piece};
+use super::json::{self, Pattern, PreTokenizer, SPACE_MARK, TokenizerJson, reason};
+use super::sentencepiece::{self, Model, Normalizer, Piece};
 use super::vocab::{Token, TokenType, Vocab};
+use crate::facts::is_byte_token;
 use crate::{Error, Metadata, Result};
 
 pub(super) fn keys(
@@ -19,16 +20,53 @@ pub(super) fn keys(
     }
     let mut vocab = Vocab::new(opts.vocab_size);
     match sentencepiece_model {
-        Some(model) => set_pieces(&mut vocab, sentencepiece::parse(model)?, json)?,
+        Some(model) => set_pieces(&mut vocab, sentencepiece::parse(model)?.pieces, json)?,
         None => set_from_merges(&mut vocab, json)?,
     }
     vocab.add_tokens(json)?;
 
+    write(vocab, spaces.prefix, opts)
+}
+
+/// The keys for `tokenizer.model` alone.
+pub(super) fn keys_of_model(model: Model, opts: &VocabOptions) -> Result<Metadata> {
+    if opts.pre.is_none() {
+        check_normalizer(&model)?;
+    }
+    let prefix = model.normalizer.add_dummy_prefix;
+    let mut vocab = Vocab::new(opts.vocab_size);
+    for (id, piece) in model.pieces.into_iter().enumerate() {
+        vocab.set(id as u64, Token { text: piece.text, score: piece.score, kind: piece.kind })?;
+    }
+    write(vocab, prefix, opts)
+}
+
+/// Whether llama.cpp treats a text as the model does before it is split.
+fn check_normalizer(model: &Model) -> Result<()> {
+    let Normalizer { name, has_charsmap, remove_extra_whitespaces, escape_whitespaces, .. } =
+        &model.normalizer;
+    let refused = |reason: String| Err(Error::SentencePieceNormalizer { reason });
+    if *has_charsmap {
+        return refused(format!("normalizer `{name}` replaces characters"));
+    }
+    if *remove_extra_whitespaces {
+        return refused("repeated spaces are removed".into());
+    }
+    if !escape_whitespaces {
+        return refused("spaces are not replaced by U+2581".into());
+    }
+    if !model.byte_fallback {
+        return refused("characters that are not in the vocabulary do not become bytes".into());
+    }
+    Ok(())
+}
+
+fn write(vocab: Vocab, prefix: bool, opts: &VocabOptions) -> Result<Metadata> {
     let mut keys = Metadata::new();
     keys.insert("tokenizer.ggml.model", "llama");
     keys.insert("tokenizer.ggml.pre", opts.pre.as_deref().unwrap_or("default"));
     vocab.write(true, &mut keys)?;
-    keys.insert("tokenizer.ggml.add_space_prefix", spaces.prefix);
+    keys.insert("tokenizer.ggml.add_space_prefix", prefix);
     Ok(keys)
 }
 
@@ -69,7 +107,7 @@ fn set_from_merges(vocab: &mut Vocab, json: &TokenizerJson<'_>) -> Result<()> {
         let text = text.as_ref();
         let kind = if json.model.unk_token.as_deref() == Some(text) {
             TokenType::Unknown
-        } else if is_byte(text) {
+        } else if is_byte_token(text) {
             TokenType::Byte
         } else {
             TokenType::Normal
@@ -90,14 +128,6 @@ fn set_from_merges(vocab: &mut Vocab, json: &TokenizerJson<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `<0x00>` to `<0xFF>`.
-fn is_byte(text: &str) -> bool {
-    let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| {
-        digits.len() == 2 && digits.bytes().all(|c| matches!(c, b'0'..=b'9' | b'A'..=b'F'))
-    })
-}
-
 /// What `tokenizer.json` does with spaces, and whether that is all that it does to the text.
 struct Spaces {
     /// A text that does not start with a space gets one.
@@ -113,8 +143,8 @@ impl Spaces {
         let mut spaces = Self { prefix: false, marked: false, other: None };
         for part in json.normalizers() {
             match part {
-                Normalizer::Prepend { prepend } if prepend == SPACE_MARK => spaces.prefix = true,
-                Normalizer::Replace { pattern: Pattern::String(from), content }
+                json::Normalizer::Prepend { prepend } if prepend == SPACE_MARK => spaces.prefix = true,
+                json::Normalizer::Replace { pattern: Pattern::String(from), content }
                     if from == " " && content == SPACE_MARK =>
                 {
                     spaces.marked = true;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{VocabOptions, tokenizer_metadata};
+use super::{VocabOptions, sentencepiece_metadata, tokenizer_metadata};
 use crate::{Error, Metadata, Result, Value};
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -239,6 +239,97 @@ fn broken_sentencepiece_models_are_refused() {
     }
 }
 
+// ---- SentencePiece without tokenizer.json
+
+/// A trainer's or normalizer's fields, appended to [`spm_model`] (the last value of a field wins).
+fn spm_model_with(number: u8, fields: &[u8]) -> Vec<u8> {
+    [spm_model(), field(number, fields)].concat()
+}
+
+/// What Llama's models say: byte fallback, identity, no removal of spaces.
+fn llama_model(normalizer: &[u8]) -> Vec<u8> {
+    let byte_fallback = [0x98, 2, 1]; // 35 << 3 as a varint, true
+    [spm_model_with(2, &byte_fallback), field(3, &[&[4 << 3, 0], normalizer].concat())].concat()
+}
+
+fn convert_model(model: &[u8], opts: &VocabOptions) -> Result<Metadata> {
+    let mut md = Metadata::new();
+    sentencepiece_metadata(model, opts, &mut md).inspect_err(|_| assert!(md.is_empty()))?;
+    Ok(md)
+}
+
+#[test]
+fn the_model_alone_gives_the_keys_of_both_files() {
+    let both = convert(&spm(), Some(&spm_model()), &VocabOptions { eos: Some(2), ..size(10) }).unwrap();
+    let alone = convert_model(&llama_model(&[]), &size(10)).unwrap();
+    for (key, value) in both.iter() {
+        // What tokenizer.json calls special is a control token even where the model has no such type.
+        if key != "tokenizer.ggml.token_type" && key != "tokenizer.ggml.scores" {
+            assert_eq!(alone.get(key), Some(value), "{key}");
+        }
+    }
+    assert_eq!(alone.len(), both.len());
+}
+
+#[test]
+fn special_tokens_of_the_model_and_of_the_caller() {
+    // unk 3, no bos, eos 1, pad 0; a negative number is ten bytes long.
+    let minus_one = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    let ids = [&[0xc0, 2, 3, 0xc8, 2][..], &minus_one, &[0xd0, 2, 1, 0xd8, 2, 0]].concat();
+    let model = [llama_model(&[3 << 3, 0]), field(2, &ids)].concat();
+    let md = convert_model(&model, &size(12)).unwrap();
+    let id = |md: &Metadata, role: &str| md.find::<u32>(&format!("tokenizer.ggml.{role}_token_id")).unwrap();
+    let roles = ["unknown", "bos", "eos", "padding"];
+    assert_eq!(roles.map(|role| id(&md, role)), [Some(3), None, Some(1), Some(0)]);
+    assert!(!md.get_bool("tokenizer.ggml.add_bos_token").unwrap());
+    assert!(!md.get_bool("tokenizer.ggml.add_space_prefix").unwrap());
+    assert_eq!(md.get_array_str("tokenizer.ggml.tokens").unwrap()[10..], ["[PAD10]", "[PAD11]"]);
+
+    let opts = VocabOptions { bos: Some(5), eos: Some(6), add_eos: Some(true), ..size(12) };
+    let md = convert_model(&model, &opts).unwrap();
+    assert_eq!(roles.map(|role| id(&md, role)), [Some(3), Some(5), Some(6), Some(0)]);
+    assert!(md.get_bool("tokenizer.ggml.add_bos_token").unwrap());
+    assert!(md.get_bool("tokenizer.ggml.add_eos_token").unwrap());
+    let error = convert_model(&model, &VocabOptions { add_bos: Some(true), ..size(12) }).unwrap_err();
+    assert!(error.to_string().contains("a begin-of-sequence token is to be added"), "{error}");
+}
+
+#[test]
+fn models_that_change_texts_need_an_override() {
+    let nfkc = [field(1, b"nmt_nfkc"), field(2, b"map")].concat();
+    for (model, expected) in [
+        (llama_model(&nfkc), "normalizer `nmt_nfkc` replaces characters"),
+        (llama_model(&[4 << 3, 1]), "repeated spaces are removed"),
+        (llama_model(&[5 << 3, 0]), "spaces are not replaced by U+2581"),
+        (spm_model_with(3, &[4 << 3, 0]), "characters that are not in the vocabulary do not become bytes"),
+    ] {
+        let error = convert_model(&model, &size(10)).unwrap_err();
+        assert!(matches!(error, Error::SentencePieceNormalizer { .. }));
+        assert!(error.to_string().contains(expected), "{error}");
+        let opts = VocabOptions { pre: Some("default".into()), ..size(10) };
+        assert!(convert_model(&model, &opts).is_ok());
+    }
+    assert!(matches!(convert_model(&llama_model(&[]), &size(9)), Err(Error::TokenOutOfRange { id: 9, .. })));
+    assert!(matches!(convert_model(b"", &size(9)), Err(Error::SentencePiece { .. })));
+    assert!(matches!(convert_model(b"", &size(usize::MAX)), Err(Error::CountTooLarge { .. })));
+}
+
+#[test]
+fn chat_template_and_end_of_sequence() {
+    let opts = VocabOptions {
+        chat_template: Some("{{ messages }}".into()),
+        eos: Some(2),
+        add_eos: Some(true),
+        ..size(10)
+    };
+    for md in [convert(&spm(), None, &opts).unwrap(), convert_model(&llama_model(&[]), &opts).unwrap()] {
+        assert_eq!(md.get_str("tokenizer.chat_template").unwrap(), "{{ messages }}");
+        assert!(md.get_bool("tokenizer.ggml.add_eos_token").unwrap());
+    }
+    let without = VocabOptions { add_eos: Some(true), ..size(10) };
+    check_error(&spm(), &without, "an end-of-sequence token is to be added");
+}
+
 // ---- byte-level
 
 /// Bytes `a`, `b` and the space, and one special token.
@@ -330,6 +421,14 @@ fn other_splits_are_named_in_the_error_and_can_be_overridden() {
         let md = convert(&json, None, &opts).unwrap();
         assert_eq!(md.get_str("tokenizer.ggml.pre").unwrap(), "viking");
     }
+}
+
+#[test]
+fn a_name_that_llama_cpp_does_not_know_is_refused() {
+    let opts = VocabOptions { pre: Some("quen2".into()), ..size(6) };
+    let error = convert(&byte_level(&gpt2_split(), false), None, &opts).unwrap_err();
+    assert!(matches!(&error, Error::NoSuchPreTokenizer { name } if name == "quen2"));
+    assert!(error.to_string().contains(", qwen2, "), "{error}");
 }
 
 #[test]

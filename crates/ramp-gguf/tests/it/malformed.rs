@@ -113,14 +113,14 @@ fn truncated() {
 fn string_lengths() {
     assert_error!(
         Bytes::start(3, 0, 1).u64(u64::MAX).data(1, 64),
-        Error::CountTooLarge { count: u64::MAX, .. }
+        Error::StringTooLong { length: u64::MAX, .. }
     );
-    assert_error!(one_key(8, &100_u64.to_le_bytes()), Error::CountTooLarge { count: 100, limit: 0, .. });
+    assert_error!(one_key(8, &100_u64.to_le_bytes()), Error::StringTooLong { length: 100, limit: 0, .. });
     // A limit of its own, below what the file could hold.
     let long = vec![b'a'; (1 << 24) + 1];
     assert_error!(
         Bytes::start(3, 0, 1).key("k", 8).string(&long),
-        Error::CountTooLarge { limit: 0x100_0000, .. }
+        Error::StringTooLong { limit: 0x100_0000, .. }
     );
 }
 
@@ -163,14 +163,14 @@ fn array_lengths() {
         |id: u32, count: u64| one_key(9, &[&id.to_le_bytes()[..], &count.to_le_bytes(), &[0; 16]].concat());
     for id in 0..=12 {
         if id != 9 {
-            assert_error!(array(id, u64::MAX), Error::CountTooLarge { count: u64::MAX, .. });
+            assert_error!(array(id, u64::MAX), Error::ArrayTooLong { count: u64::MAX, .. });
             // Times the size of an element this would wrap around.
-            assert_error!(array(id, 1 << 62), Error::CountTooLarge { .. });
+            assert_error!(array(id, 1 << 62), Error::ArrayTooLong { .. });
         }
     }
-    assert_error!(array(4, 5), Error::CountTooLarge { what: "array elements", count: 5, limit: 4 });
+    assert_error!(array(4, 5), Error::ArrayTooLong { count: 5, limit: 4, .. });
     assert!(array(4, 4).parse().is_ok());
-    assert_error!(array(8, 3), Error::CountTooLarge { count: 3, limit: 2, .. });
+    assert_error!(array(8, 3), Error::ArrayTooLong { count: 3, limit: 2, .. });
 }
 
 #[test]

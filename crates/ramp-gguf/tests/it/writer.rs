@@ -106,3 +106,110 @@ fn a_file_without_tensors_is_not_padded() {
     assert_eq!(bytes, 24 + (8 + 1) + 4 + (8 + 1));
     assert_eq!(ramp_gguf::GgufFile::open(&path).unwrap().metadata().get_str("k").unwrap(), "v");
 }
+
+#[test]
+fn parts_of_a_tensor_are_the_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole: Vec<u8> = (0..68).collect();
+    let write = |parts: &[usize]| {
+        let path = folder.path().join("model.gguf");
+        let mut writer = GgufWriter::create(&path, Metadata::new(), specs()).unwrap();
+        let mut start = 0;
+        for &end in parts {
+            assert_eq!(writer.next_tensor().map(|spec| spec.name.as_str()), Some("a"));
+            writer.append("a", &whole[start..end]).unwrap();
+            start = end;
+        }
+        writer.append("b", &[7; 12]).unwrap();
+        assert_eq!(writer.next_tensor(), None);
+        writer.finish().unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    let expected = write(&[68]);
+    assert_eq!(write(&[1, 1, 40, 68]), expected);
+    assert_eq!(write(&[67, 68]), expected);
+}
+
+#[test]
+fn parts_must_add_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let mut writer = GgufWriter::create(&path, Metadata::new(), specs()).unwrap();
+    writer.append("a", &[0; 60]).unwrap();
+    let error = writer.append("a", &[0; 9]).unwrap_err();
+    assert_eq!(error.to_string(), "tensor `a`: 69 bytes of data where 68 are due");
+    let error = writer.write_tensor("a", &[0; 68]).unwrap_err();
+    assert_eq!(error.to_string(), "tensor `a`: only 60 of 68 bytes were written");
+    let error = writer.encode_tensor("a", &[0.0; 64], None).unwrap_err();
+    assert!(matches!(error.root(), Error::UnfinishedTensor { expected: 68, found: 60 }));
+    assert!(matches!(writer.append("b", &[]), Err(Error::WrongOrder { .. })));
+    let error = writer.finish().unwrap_err();
+    assert!(matches!(error, Error::MissingTensors { missing: 2, .. }), "a part is not a tensor: {error}");
+}
+
+/// Encoding in parts gives what encoding at once gives, expert by expert with the importance of each.
+#[test]
+fn weights_are_encoded_on_their_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    // More weights per expert than are encoded at once.
+    let (n_per_row, rows, experts) = (1024, 4100, 2);
+    let matrix = n_per_row * rows;
+    let weights: Vec<f32> =
+        (0..matrix * experts).map(|i| ((i % 7919) as f32 * 0.11).sin() * ((i % 13) as f32)).collect();
+    let importance: Vec<f32> = (0..n_per_row * experts).map(|i| 1.0 + (i % 5) as f32).collect();
+    let dims = [n_per_row as u64, rows as u64, experts as u64];
+    let specs = vec![TensorSpec::new("w", dims, GgmlType::Q3_K)];
+    let mut writer = GgufWriter::create(&path, Metadata::new(), specs.clone()).unwrap();
+    writer.encode_tensor("w", &weights, Some(&importance)).unwrap();
+    writer.finish().unwrap();
+    let expected: Vec<u8> = weights
+        .chunks(matrix)
+        .zip(importance.chunks(n_per_row))
+        .flat_map(|(w, i)| ramp_gguf::encode(GgmlType::Q3_K, w, n_per_row, Some(i)).unwrap())
+        .collect();
+    let file = ramp_gguf::GgufFile::open(&path).unwrap();
+    assert!(file.tensor_data("w").unwrap() == expected, "the bytes differ");
+
+    let mut writer = GgufWriter::create(&path, Metadata::new(), specs).unwrap();
+    let error = writer.encode_tensor("w", &weights[1..], None).unwrap_err();
+    assert!(matches!(error.root(), Error::NotWholeRows { .. }));
+    let error = writer.encode_tensor("w", &weights, Some(&importance[..n_per_row])).unwrap_err();
+    assert!(matches!(error.root(), Error::ImatrixLength { expected: 2048, found: 1024 }));
+    // The row in an error counts from the start of the tensor.
+    let mut broken = weights;
+    let last = broken.len() - 1;
+    broken[last] = f32::NAN;
+    let error = writer.encode_tensor("w", &broken, None).unwrap_err();
+    assert_eq!(error.to_string(), "tensor `w`: weight at row 8199, column 1023 is NaN");
+}
+
+#[test]
+fn keys_have_the_types_that_llama_cpp_reads() {
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", "llama");
+    metadata.insert("llama.block_count", 2_u64);
+    let expected = "metadata key `llama.block_count` is u64, expected u32";
+    assert_eq!(file_bytes(&metadata, &[]).unwrap_err().to_string(), expected);
+    assert_eq!(GgufWriter::create("unused", metadata, vec![]).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn other_alignments() {
+    for alignment in [1_u32, 8, 64, 4096] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let metadata: Metadata = [("general.alignment", alignment)].into_iter().collect();
+        let mut writer = GgufWriter::create(&path, metadata, specs()).unwrap();
+        writer.write_tensor("a", &[1; 68]).unwrap();
+        writer.write_tensor("b", &[2; 12]).unwrap();
+        let bytes = writer.finish().unwrap();
+        assert_eq!(bytes % u64::from(alignment), 0);
+        let file = ramp_gguf::GgufFile::open(&path).unwrap();
+        for (tensor, value) in file.tensors().iter().zip([1, 2]) {
+            assert_eq!((file.data_start() + tensor.offset) % u64::from(alignment), 0);
+            let data = file.tensor_data(&tensor.name).unwrap();
+            assert!(data.iter().all(|&byte| byte == value));
+        }
+    }
+}
