@@ -11,6 +11,7 @@ mod layer;
 mod model;
 mod rope;
 mod source;
+mod stats_file;
 mod taps;
 mod tokenizer;
 
@@ -22,5 +23,6 @@ pub use gguf_export::{TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
 pub use layer::{LayerId, ParseLayerIdError, Role};
 pub use model::{CausalLm, NormId};
 pub use source::{HostTensor, WeightSource};
+pub use stats_file::StatsHeader;
 pub use taps::{CalibrationStats, ChannelStats, NoTap, Tap};
 pub use tokenizer::Tokenizer;
