@@ -52,7 +52,15 @@ impl StatsHeader {
     /// Of statistics that are about to be written.
     #[must_use]
     pub fn new(model: String, datasets: Vec<String>, chunks: u64, chunk_size: u64) -> Self {
-        Self { kind: KIND.into(), version: VERSION, model, datasets, chunks, chunk_size, counts: BTreeMap::new() }
+        Self {
+            kind: KIND.into(),
+            version: VERSION,
+            model,
+            datasets,
+            chunks,
+            chunk_size,
+            counts: BTreeMap::new(),
+        }
     }
 }
 
@@ -103,7 +111,9 @@ impl CalibrationStats {
             serde_json::from_str(json).map_err(|e| fail(format!("metadata `ramp`: {e}")))?;
         if header.kind != KIND || header.version != VERSION {
             let (kind, version) = (&header.kind, header.version);
-            return Err(fail(format!("holds {kind:?} version {version}, expected {KIND:?} version {VERSION}")));
+            return Err(fail(format!(
+                "holds {kind:?} version {version}, expected {KIND:?} version {VERSION}"
+            )));
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
         let mut stats = Self::default();
