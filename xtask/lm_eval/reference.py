@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness 0.4.13 predicts, item by item: the reference of `cargo xtask lm-eval`.
+"""What lm-evaluation-harness 0.4.13 predicts, item by item: the reference of compare.py.
 
 It runs in an environment of its own (see requirements.txt); nothing of the workspace is used. The tasks are the ones
 that the harness ships: each configuration below includes the harness' own file and changes only where the data comes
@@ -7,8 +7,8 @@ data set that the harness expects, here in Python, so that RAMP's reader is chec
 
     python reference.py MODEL TASK_DIR OUT_DIR [--tasks piqa,...] [--limit 300] [--threads 2]
 
-writes OUT_DIR/data/*.jsonl and OUT_DIR/TASK.jsonl, one line per item:
-{"item": 0, "gold": 1, "log_likelihoods": [..], "lengths": [..], "acc": 1.0, "acc_norm": 0.0}
+writes OUT_DIR/data/TASK.jsonl, OUT_DIR/summary.json and OUT_DIR/TASK.jsonl, one line per item:
+{"item": 0, "log_likelihoods": [..], "acc": 1.0, "acc_norm": 0.0}
 """
 
 import argparse
@@ -156,11 +156,7 @@ def main():
             for sample in samples:
                 line = {
                     "item": sample["doc_id"],
-                    "gold": int(sample["target"]),
-                    "log_likelihoods": [response[0] for response in sample["filtered_resps"]],
-                    "requests": [[arg["arg_0"], arg["arg_1"]] for arg in sample["arguments"].values()]
-                    if isinstance(sample["arguments"], dict)
-                    else [list(arg) for arg in sample["arguments"]],
+                    "log_likelihoods": [float(response[0]) for response in sample["filtered_resps"]],
                     "acc": sample["acc"],
                     "acc_norm": sample.get("acc_norm"),
                 }

@@ -4,6 +4,8 @@ mod divergence;
 mod error;
 mod locate;
 mod moments;
+#[cfg(test)]
+mod nano;
 mod perplexity;
 mod protocol;
 mod python;

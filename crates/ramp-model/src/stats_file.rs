@@ -205,7 +205,9 @@ mod tests {
         };
         assert!(header(&|h| h.version = 9).contains("version 9"));
         assert!(header(&|h| h.kind = "policy".into()).contains("\"policy\""));
-        assert!(header(&|h| drop(h.counts.insert(LayerId::Output, 1))).contains("output.weight.mean_abs"));
+        assert!(
+            header(&|h| h.counts = BTreeMap::from([(LayerId::Output, 1)])).contains("output.weight.mean_abs")
+        );
         let mut bad = example();
         bad.insert(
             LayerId::Output,

@@ -95,3 +95,60 @@ fn run_batch(model: &CausalLm, pairs: &[TokenPair], batch: &[usize], sums: &mut 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nano::{log_probs, nano};
+
+    /// f32 sums over the vocabulary against f64.
+    const CLOSE: f64 = 1e-4;
+
+    fn pair(n: u32, scored: usize) -> TokenPair {
+        TokenPair { tokens: (0..n).map(|i| 300 + (i * 37 + n) % 1500).collect(), scored }
+    }
+
+    /// More than fit one batch, of many lengths.
+    fn pairs() -> Vec<TokenPair> {
+        (0..60).map(|i| pair(4 + (i * 7) % 90, 1 + (i % 3) as usize)).collect()
+    }
+
+    #[test]
+    fn likelihoods_are_the_definition_whatever_is_beside_them() {
+        let pairs = pairs();
+        assert!(tokens_of(&pairs) > BATCH_TOKENS);
+        let mut seen = Vec::new();
+        let together = log_likelihoods(nano(), &pairs, |done| {
+            seen.push(done);
+            true
+        })
+        .unwrap();
+        assert!(seen.len() > 1 && seen.is_sorted() && seen.last() == Some(&tokens_of(&pairs)));
+        for (pair, &found) in pairs.iter().zip(&together) {
+            let expected: f64 = log_probs(&pair.tokens).iter().rev().take(pair.scored).sum();
+            assert!((found - expected).abs() < CLOSE, "{found} and {expected}");
+        }
+        for index in [0, 17, 59] {
+            let alone = log_likelihoods(nano(), &pairs[index..=index], |_| true).unwrap();
+            assert!((alone[0] - together[index]).abs() < CLOSE);
+        }
+        // Once more: the same bits.
+        assert_eq!(log_likelihoods(nano(), &pairs, |_| true).unwrap(), together);
+        assert!(log_likelihoods(nano(), &[], |_| true).unwrap().is_empty());
+    }
+
+    #[test]
+    fn ids_out_of_the_vocabulary_are_named() {
+        for at in [2, 9] {
+            let mut bad = pair(10, 2);
+            bad.tokens[at] = 2048;
+            let error = log_likelihoods(nano(), &[pair(5, 1), bad], |_| true).unwrap_err().to_string();
+            assert!(error.contains("token id 2048 is out of range"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_caller_can_stop() {
+        assert!(matches!(log_likelihoods(nano(), &pairs(), |_| false), Err(Error::Interrupted)));
+    }
+}

@@ -100,3 +100,55 @@ impl Encoder {
         Ok(TokenPair { tokens, scored })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nano::{nano, tokenizer};
+
+    fn encode(context: &str, continuation: &str) -> Result<TokenPair> {
+        let request = Request { context: context.into(), continuation: continuation.into() };
+        Encoder::new(tokenizer(), nano().config()).encode_pair(&request)
+    }
+
+    #[test]
+    fn the_continuation_is_what_the_whole_has_more() {
+        let ids = |text: &str| tokenizer().encode(text).unwrap();
+        let bos = tokenizer().leading_bos().unwrap();
+        let pair = encode("Question: who?\nAnswer:", " the old man").unwrap();
+        let whole = ids("Question: who?\nAnswer: the old man");
+        assert_eq!(pair.tokens[0], bos);
+        assert_eq!(pair.tokens[1..], whole);
+        assert_eq!(pair.scored, whole.len() - ids("Question: who?\nAnswer:").len());
+        assert_eq!(pair.targets(), &whole[whole.len() - pair.scored..]);
+        assert_eq!(pair.input(), &pair.tokens[..pair.tokens.len() - 1]);
+        // White space goes with the continuation.
+        assert_eq!(encode("the old \n", "man").unwrap(), encode("the old", " \nman").unwrap());
+        // A BOS that is written out is not doubled.
+        assert_eq!(encode("<s>the old", " man").unwrap().tokens.iter().filter(|&&id| id == bos).count(), 1);
+    }
+
+    #[test]
+    fn without_context_the_prefix_predicts() {
+        let pair = encode("", "the old man").unwrap();
+        let ids = tokenizer().encode("the old man").unwrap();
+        assert_eq!((pair.tokens[0], &pair.tokens[1..]), (1, ids.as_slice()));
+        assert_eq!(pair.scored, ids.len());
+    }
+
+    #[test]
+    fn long_rows_lose_their_left() {
+        let max = nano().config().max_position_embeddings;
+        let context = "the old man ".repeat(max);
+        let pair = encode(&context, "and the sea").unwrap();
+        assert_eq!((pair.tokens.len(), pair.input().len()), (max + 1, max));
+        assert!(pair.scored > 1 && pair.scored < 10);
+        let error = encode("a", &context).unwrap_err().to_string();
+        assert!(
+            error.contains("\"the old man") && error.contains(&format!("expected 1 to {max}")),
+            "{error}"
+        );
+        let error = encode("a", "").unwrap_err().to_string();
+        assert!(error.contains("has 0 tokens"), "{error}");
+    }
+}
