@@ -67,7 +67,7 @@ fn piqa_with_labels_in_a_file_or_in_the_row() {
 fn hellaswag_is_preprocessed() {
     let items = read(Task::HellaSwag, HELLASWAG).unwrap();
     assert_eq!(items[0].gold, 3);
-    let context = "Roof: A man sits. . He is";
+    let context = "Roof: A man sits.. He is";
     let continuations = [" is up.", " b", " c", " d "].map(|text| request(context, text));
     assert_eq!(items[0].requests, continuations);
     assert_eq!(items[0].lengths, [6, 1, 1, 2]);
