@@ -2,13 +2,24 @@
 
 mod divergence;
 mod error;
+mod locate;
 mod moments;
+#[cfg(test)]
+mod nano;
 mod perplexity;
 mod protocol;
+mod python;
+mod quantiles;
 pub mod rows;
+mod significance;
+pub mod tasks;
+mod wikitext;
 
-pub use divergence::{Comparison, compare};
+pub use divergence::{Comparison, DeltaP, compare};
 pub use error::{Error, Result};
 pub use moments::Moments;
-pub use perplexity::{Perplexity, perplexity};
+pub use perplexity::{Perplexity, TextPerplexity, TextSize, perplexity};
 pub use protocol::{Bos, Protocol, Scored, Windows, gptq_text};
+pub use quantiles::{Quantile, Quantiles};
+pub use significance::{PairedTest, Verdict};
+pub use wikitext::{detokenize, pages};

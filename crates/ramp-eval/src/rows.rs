@@ -1,17 +1,20 @@
 //! From hidden states to log-probabilities, a few rows at a time so that logits never exist as a whole.
 
+use std::ops::Range;
+
 use burn::tensor::{Int, Tensor, TensorData};
 use ramp_model::{CausalLm, NoTap};
 
 use crate::{
     error::{Error, Result},
+    locate::locate_non_finite,
     protocol::Windows,
 };
 
 /// Elements of logits that exist at once: 64 MiB in f32.
 const LOGIT_ELEMENTS: usize = 1 << 24;
 /// Tokens run through the blocks at once.
-const BATCH_TOKENS: usize = 2048;
+pub(crate) const BATCH_TOKENS: usize = 2048;
 
 /// Logits of some scored positions, on the device.
 #[derive(Debug)]
@@ -35,10 +38,33 @@ pub struct BaseRows {
     negative_entropy: Vec<f64>,
 }
 
-/// Groups of windows that fit one forward pass, as ranges of indices.
-pub fn batches(windows: &Windows) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-    let (len, per_batch) = (windows.len(), (BATCH_TOKENS / windows.ctx().max(1)).max(1));
-    (0..len).step_by(per_batch).map(move |start| start..(start + per_batch).min(len))
+/// Normed hidden states of the scored positions of some windows, not yet logits.
+#[derive(Debug)]
+pub(crate) struct Scored {
+    /// `[rows, hidden]`.
+    hidden: Tensor<2>,
+    targets: Vec<u32>,
+    /// Index of the first window.
+    window: usize,
+    /// Rows of each window.
+    per_window: usize,
+}
+
+/// Groups of windows that fit one forward pass, as ranges of indices. The windows of a group are equally long.
+pub fn batches(windows: &Windows) -> impl Iterator<Item = Range<usize>> + use<> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for window in 0..windows.len() {
+        match groups.last_mut() {
+            Some(group)
+                if windows.alike(group.start, window)
+                    && (group.len() + 1) * windows.input(window).len() <= BATCH_TOKENS =>
+            {
+                group.end = window + 1;
+            }
+            _ => groups.push(window..window + 1),
+        }
+    }
+    groups.into_iter()
 }
 
 /// Runs one batch of windows through the whole model and hands over the logits of the scored positions, chunk
@@ -49,12 +75,11 @@ pub fn batches(windows: &Windows) -> impl Iterator<Item = std::ops::Range<usize>
 pub fn for_each_rows(
     model: &CausalLm,
     windows: &Windows,
-    batch: std::ops::Range<usize>,
-    each: impl FnMut(Rows) -> Result<()>,
+    batch: Range<usize>,
+    mut each: impl FnMut(Rows) -> Result<()>,
 ) -> Result<()> {
-    let tokens = &windows.tokens()[batch.clone()];
-    let hidden = model.run_blocks(model.embed(tokens)?, 0..model.config().n_blocks, &mut NoTap)?;
-    for_each_rows_of(model, hidden, windows, batch, each)
+    let scored = run(model, windows, batch)?;
+    scored.chunks(model.config().vocab_size).try_for_each(|rows| each(scored.rows(model, rows)))
 }
 
 /// As [`for_each_rows`], from the residual stream behind the last block, `[batch, ctx, hidden]`.
@@ -65,25 +90,53 @@ pub fn for_each_rows_of(
     model: &CausalLm,
     hidden: Tensor<3>,
     windows: &Windows,
-    batch: std::ops::Range<usize>,
+    batch: Range<usize>,
     mut each: impl FnMut(Rows) -> Result<()>,
 ) -> Result<()> {
-    let first_target = windows.first_target();
-    let scored = windows.ctx() - first_target;
+    let scored = finish(model, hidden, windows, batch);
+    scored.chunks(model.config().vocab_size).try_for_each(|rows| each(scored.rows(model, rows)))
+}
+
+/// Runs one batch of windows through the blocks and keeps what is scored.
+///
+/// # Errors
+/// When the model fails.
+pub(crate) fn run(model: &CausalLm, windows: &Windows, batch: Range<usize>) -> Result<Scored> {
+    let tokens: Vec<&[u32]> = batch.clone().map(|window| windows.input(window)).collect();
+    let hidden = model.run_blocks(model.embed(&tokens)?, 0..model.config().n_blocks, &mut NoTap)?;
+    Ok(finish(model, hidden, windows, batch))
+}
+
+fn finish(model: &CausalLm, hidden: Tensor<3>, windows: &Windows, batch: Range<usize>) -> Scored {
+    let per_window = windows.targets(batch.start).len();
     // The state at position t predicts token t + 1.
-    let hidden = model.finish(hidden.narrow(1, first_target - 1, scored)); // [batch * scored, hidden]
-    let targets: Vec<u32> =
-        windows.tokens()[batch.clone()].iter().flat_map(|window| window[first_target..].to_vec()).collect();
-    let chunk = (LOGIT_ELEMENTS / model.config().vocab_size).max(1);
-    for start in (0..targets.len()).step_by(chunk) {
-        let rows = chunk.min(targets.len() - start);
-        let logits = model.head(hidden.clone().narrow(0, start, rows));
+    let first = windows.first_target(batch.start).unwrap_or(1) - 1;
+    let hidden = model.finish(hidden.narrow(1, first, per_window)); // [batch * per_window, hidden]
+    let targets = batch.clone().flat_map(|window| windows.targets(window).to_vec()).collect();
+    Scored { hidden, targets, window: batch.start, per_window }
+}
+
+impl Scored {
+    /// Single rows of a batch, `hidden` being `[rows, hidden]` behind the final norm. An error names `item`.
+    pub(crate) fn of(hidden: Tensor<2>, targets: Vec<u32>, item: usize) -> Self {
+        let per_window = targets.len().max(1);
+        Self { hidden, targets, window: item, per_window }
+    }
+
+    /// Ranges of rows whose logits may exist at once.
+    pub(crate) fn chunks(&self, vocab: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (len, chunk) = (self.targets.len(), (LOGIT_ELEMENTS / vocab.max(1)).max(1));
+        (0..len).step_by(chunk).map(move |start| start..(start + chunk).min(len))
+    }
+
+    /// The logits of some rows.
+    pub(crate) fn rows(&self, model: &CausalLm, rows: Range<usize>) -> Rows {
+        let logits = model.head(self.hidden.clone().narrow(0, rows.start, rows.len()));
         let max = logits.clone().max_dim(1);
         let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
-        let targets = targets[start..start + rows].to_vec();
-        each(Rows { logits, log_sum_exp, targets, window: batch.start + start / scored })?;
+        let window = self.window + rows.start / self.per_window;
+        Rows { logits, log_sum_exp, targets: self.targets[rows].to_vec(), window }
     }
-    Ok(())
 }
 
 impl Rows {
@@ -141,6 +194,16 @@ impl Rows {
     }
 }
 
-fn to_host(tensor: Tensor<2>) -> Result<Vec<f32>> {
+/// Says where a model first gave NaN or infinity, when that is what `error` tells.
+pub(crate) fn located(error: Error, model: &CausalLm, windows: &Windows) -> Error {
+    match error {
+        Error::NonFinite { what, value, window } => {
+            locate_non_finite(model, windows.input(window), what, value, window)
+        }
+        other => other,
+    }
+}
+
+pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(|e| Error::Device { why: format!("{e:?}") })
 }

@@ -175,6 +175,14 @@ pub enum Error {
         /// What the backend said.
         why: String,
     },
+    /// A file of calibration statistics is broken, or is something else.
+    #[error("{}: {why}", path.display())]
+    Stats {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        why: String,
+    },
     /// A GGUF file could not be read or written.
     #[error(transparent)]
     Gguf(#[from] ramp_gguf::Error),

@@ -12,6 +12,7 @@ mod layer;
 mod model;
 mod rope;
 mod source;
+mod stats_file;
 mod taps;
 mod tokenizer;
 
@@ -24,5 +25,6 @@ pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
 pub use model::{CausalLm, NormId};
 pub use source::{HostTensor, WeightSource};
+pub use stats_file::StatsHeader;
 pub use taps::{CalibrationStats, ChannelStats, Gather, NoTap, Tap};
 pub use tokenizer::Tokenizer;

@@ -1,52 +1,80 @@
 //! `ramp eval`.
 
-use std::{
-    fmt::{self, Write},
-    path::PathBuf,
-};
+mod input;
+mod report;
+mod samples;
 
+use std::path::PathBuf;
+
+use burn::tensor::Device;
 use clap::ValueEnum;
 use ramp::{
-    eval::{Comparison, Perplexity, Protocol, compare, gptq_text, perplexity},
-    model::ModelFiles,
-    pipeline::{Step, read_text},
+    eval::{
+        Comparison, Perplexity, compare, perplexity,
+        tasks::{Encoder, Item, Task, TaskResult, evaluate},
+    },
+    model::{CausalLm, ModelFiles},
+    pipeline::Step,
 };
 use serde::Serialize;
 
+use self::{
+    input::{Cut, Inputs},
+    report::{AgainstBase, Evaluation, TaskEvaluation, TextEvaluation},
+};
 use super::{
     args::{DeviceArgs, at_least},
-    failure::Result,
+    failure::{Failure, Result},
     output,
     progress::Progress,
-    size::grouped,
-    summary::with_error,
 };
 
 /// Arguments of `ramp eval`.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["text", "tasks"]))]
 pub(crate) struct Args {
-    /// Hugging Face folder or GGUF file.
-    model: PathBuf,
-    /// The text.
+    /// Hugging Face folders or GGUF files. With several, the first is what the others are compared with.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// A text, for perplexity.
     #[arg(long, value_name = "FILE")]
-    text: PathBuf,
-    /// Window length in tokens [default: 512 with llama.cpp, 2048 with gptq, no more than the model's own].
+    text: Option<PathBuf>,
+    /// Window length in tokens [default: 512 with llama.cpp, 2048 with gptq, the model's own with strided and
+    /// lm-eval; no more than the model's own].
     #[arg(long, value_name = "N", value_parser = at_least(2))]
     ctx: Option<usize>,
     /// How the text is cut and which tokens count. Perplexities of different protocols do not compare.
     #[arg(long, value_enum, default_value_t = ProtocolArg::LlamaCpp)]
     protocol: ProtocolArg,
+    /// Tokens from the start of one window to the next, with --protocol strided [default: half a window].
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    stride: Option<usize>,
     /// Use the first N windows only.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     chunks: Option<usize>,
-    /// Compare with this model, token by token: KL divergence and same most probable token.
+    /// Zero-shot tasks, separated by commas: piqa, hellaswag, winogrande, arc_easy, arc_challenge.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "task_dir", value_parser = parse_task)]
+    tasks: Vec<Task>,
+    /// Folder with the data sets' own files.
+    #[arg(long, value_name = "DIR", requires = "tasks")]
+    task_dir: Option<PathBuf>,
+    /// Ask the first N items of each task only.
+    #[arg(long, value_name = "N", requires = "tasks", value_parser = at_least(1))]
+    limit: Option<usize>,
+    /// Write every item's log-likelihoods, one JSON object a line.
+    #[arg(long, value_name = "FILE", requires = "tasks")]
+    samples: Option<PathBuf>,
+    /// Compare with this model instead of the first: token by token (KL divergence) and item by item.
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Print a JSON object.
-    #[arg(long)]
+    /// Print a JSON object, or a list of them for several models.
+    #[arg(long, conflicts_with = "markdown")]
     json: bool,
+    /// Print a Markdown table.
+    #[arg(long)]
+    markdown: bool,
 }
 
 /// `--protocol`.
@@ -60,158 +88,179 @@ pub(crate) enum ProtocolArg {
     #[value(name = "gptq")]
     #[serde(rename = "gptq")]
     Gptq,
+    /// As the transformers documentation: windows overlap, every token counts once.
+    #[value(name = "strided")]
+    #[serde(rename = "strided")]
+    Strided,
+    /// As lm-evaluation-harness' wikitext: pages, detokenized; also per word and per byte.
+    #[value(name = "lm-eval")]
+    #[serde(rename = "lm-eval")]
+    LmEval,
 }
 
 impl ProtocolArg {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::LlamaCpp => "llama.cpp",
             Self::Gptq => "gptq",
-        }
-    }
-
-    const fn default_ctx(self) -> usize {
-        match self {
-            Self::LlamaCpp => 512,
-            Self::Gptq => 2048,
-        }
-    }
-
-    const fn protocol(self, ctx: usize) -> Protocol {
-        match self {
-            Self::LlamaCpp => Protocol::llama_cpp(ctx),
-            Self::Gptq => Protocol::gptq(ctx),
+            Self::Strided => "strided",
+            Self::LmEval => "lm-eval",
         }
     }
 }
 
-/// What is measured. The names of the fields are those of the JSON object.
-#[derive(Debug, Serialize)]
-struct Evaluation {
-    model: PathBuf,
-    text: PathBuf,
-    protocol: ProtocolArg,
-    ctx: usize,
-    #[serde(flatten)]
-    measured: Perplexity,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    base: Option<AgainstBase>,
-}
-
-/// What is measured against `--base`.
-#[derive(Debug, Serialize)]
-struct AgainstBase {
-    base: PathBuf,
-    base_perplexity: f64,
-    base_perplexity_se: f64,
-    ln_ppl_ratio: f64,
-    ln_ppl_ratio_se: f64,
-    kld: f64,
-    kld_se: f64,
-    max_kld: f64,
-    same_top1: f64,
-    same_top1_se: f64,
-}
-
-impl AgainstBase {
-    fn new(base: PathBuf, c: &Comparison) -> Self {
-        Self {
-            base,
-            base_perplexity: c.base.perplexity,
-            base_perplexity_se: c.base.perplexity_se,
-            ln_ppl_ratio: c.ln_ppl_ratio,
-            ln_ppl_ratio_se: c.ln_ppl_ratio_se,
-            kld: c.mean_kld,
-            kld_se: c.mean_kld_se,
-            max_kld: c.max_kld,
-            same_top1: c.same_top1,
-            same_top1_se: c.same_top1_se,
-        }
-    }
+fn parse_task(name: &str) -> Result<Task, String> {
+    name.parse().map_err(|error: ramp::eval::Error| error.to_string())
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When a model or the text cannot be used, or on Ctrl-C.
+/// When a model, the text or a task cannot be used, or on Ctrl-C.
 pub(crate) fn run(args: &Args) -> Result {
-    let files = ModelFiles::open(&args.model)?;
-    let base_files = args.base.as_deref().map(ModelFiles::open).transpose()?;
-    let mut text = read_text(&args.text)?;
-    if args.protocol == ProtocolArg::Gptq {
-        text = gptq_text(&text);
+    args.check()?;
+    let inputs = Inputs::read(args)?;
+    if let Some(path) = &args.samples {
+        output::check_writable(path)?;
     }
-    let trained = files.config().max_position_embeddings;
-    let ctx = args.ctx.unwrap_or_else(|| args.protocol.default_ctx().min(trained));
-    if ctx > trained {
-        tracing::warn!("windows of {ctx} tokens are longer than the {trained} that the model was trained on");
-    }
-    let tokenizer = files.tokenizer()?;
-    let protocol = args.protocol.protocol(ctx).with_max_windows(args.chunks);
-    let tokens = match args.protocol {
-        ProtocolArg::LlamaCpp => tokenizer.encode_plain(&text)?,
-        ProtocolArg::Gptq => tokenizer.encode(&text)?,
-    };
-    let windows = protocol.windows(&tokens, tokenizer.leading_bos()).map_err(|error| {
-        // The library has seen tokens only; the user has a file.
-        ramp::Error::Text { path: args.text.clone(), why: error.to_string() }
-    })?;
     let device = args.device.device.open()?;
-
-    let mut progress = Progress::start("load");
-    let model = files.load(&device)?;
-    let base = base_files.as_ref().map(|files| files.load(&device)).transpose()?;
-    progress.busy("evaluate");
-    let total = windows.len();
-    let tick = |done| progress.step(Step { name: "evaluate", done, total, unit: "windows", best_kld: None });
-    let (measured, base) = match (base, &args.base) {
-        (Some(base), Some(path)) => {
-            let comparison = compare(&model, &base, &windows, tick)?;
-            (comparison.model, Some(AgainstBase::new(path.clone(), &comparison)))
-        }
-        _ => (perplexity(&model, &windows, tick)?, None),
-    };
+    let mut run = Run { inputs: &inputs, device, progress: Progress::start("load"), results: Vec::new() };
+    let base = (inputs.models.len() > 1).then(|| run.load(0)).transpose()?;
+    for index in 0..inputs.models.len() {
+        let model = match &base {
+            Some(base) if index == 0 => base.clone(),
+            _ => run.load(index)?,
+        };
+        let measured = run.measure(index, &model, base.as_ref())?;
+        run.results.push(measured);
+    }
+    let Run { progress, results, .. } = run;
     drop(progress);
 
-    let evaluation = Evaluation {
-        model: args.model.clone(),
-        text: args.text.clone(),
-        protocol: args.protocol,
-        ctx,
+    if let Some(path) = &args.samples {
+        samples::write(path, &inputs, &results)?;
+    }
+    // The base is shown when it is one of the models, not when it was named by --base.
+    let first = usize::from(args.base.is_some());
+    let evaluations: Vec<Evaluation> =
+        (first..results.len()).map(|index| evaluation(&inputs, &results, index)).collect::<Result<_>>()?;
+    match (evaluations.as_slice(), args.json, args.markdown) {
+        ([one], true, _) => output::print_json(one),
+        (all, true, _) => output::print_json(&all),
+        (all, _, true) => output::print(&report::table(all).markdown()),
+        ([one], ..) => output::print(&report::detail(one)),
+        (all, ..) => output::print(&report::table(all).to_string()),
+    }
+}
+
+impl Args {
+    /// What can be told before anything is read.
+    fn check(&self) -> Result {
+        if self.stride.is_some() && self.protocol != ProtocolArg::Strided {
+            return Err(Failure::User("--stride needs --protocol strided".into()));
+        }
+        if self.chunks.is_some() && self.protocol == ProtocolArg::LmEval {
+            let why = "--chunks does not go with --protocol lm-eval: perplexity per byte needs every byte";
+            return Err(Failure::User(why.into()));
+        }
+        Ok(())
+    }
+}
+
+/// What one model gave.
+struct Measured {
+    text: Option<Text>,
+    tasks: Vec<TaskResult>,
+}
+
+enum Text {
+    Alone(Perplexity),
+    Against(Box<Comparison>),
+}
+
+struct Run<'a> {
+    inputs: &'a Inputs,
+    device: Device,
+    progress: Progress,
+    results: Vec<Measured>,
+}
+
+impl Run<'_> {
+    fn load(&mut self, index: usize) -> Result<CausalLm> {
+        self.progress.busy("load");
+        Ok(self.inputs.models[index].files.load(&self.device)?)
+    }
+
+    /// Everything about one model. `base` is the model at index 0, unless there is only one.
+    fn measure(&mut self, index: usize, model: &CausalLm, base: Option<&CausalLm>) -> Result<Measured> {
+        self.progress.busy("evaluate");
+        let entry = &self.inputs.models[index];
+        let text = match &entry.cut {
+            Some(cut) => Some(self.text(cut, model, base.filter(|_| index > 0))?),
+            None => None,
+        };
+        let mut tasks = Vec::new();
+        for (task, items) in &self.inputs.tasks {
+            tasks.push(self.task(*task, items, &entry.files, model)?);
+        }
+        Ok(Measured { text, tasks })
+    }
+
+    fn text(&mut self, cut: &Cut, model: &CausalLm, base: Option<&CausalLm>) -> Result<Text> {
+        let (total, ctx) = (cut.windows.n_tokens(), cut.windows.ctx());
+        let tick = |windows: usize| {
+            let done = if windows == cut.windows.len() { total } else { (windows * ctx).min(total) };
+            self.progress.step(Step { name: "evaluate", done, total, unit: "tokens", best_kld: None })
+        };
+        Ok(match base {
+            Some(base) => Text::Against(Box::new(compare(model, base, &cut.windows, tick)?)),
+            None => Text::Alone(perplexity(model, &cut.windows, tick)?),
+        })
+    }
+
+    fn task(
+        &mut self,
+        task: Task,
+        items: &[Item],
+        files: &ModelFiles,
+        model: &CausalLm,
+    ) -> Result<TaskResult> {
+        let encoder = Encoder::new(files.tokenizer()?, files.config());
+        let name = task.name();
+        Ok(evaluate(task, items, model, &encoder, |done, total| {
+            self.progress.step(Step { name, done, total, unit: "tokens", best_kld: None })
+        })?)
+    }
+}
+
+/// The report on the model at `index`.
+fn evaluation(inputs: &Inputs, results: &[Measured], index: usize) -> Result<Evaluation> {
+    let (entry, measured, base) = (&inputs.models[index], &results[index], &results[0]);
+    let base_path = || inputs.models[0].path.clone();
+    let (mut against, mut perplexity) = (None, None);
+    match &measured.text {
+        Some(Text::Alone(alone)) => perplexity = Some(*alone),
+        Some(Text::Against(comparison)) => {
+            perplexity = Some(comparison.model);
+            against = Some(AgainstBase::new(base_path(), comparison));
+        }
+        None => {}
+    }
+    let text = perplexity.zip(entry.cut.as_ref()).map(|(measured, cut)| TextEvaluation {
+        text: cut.path.clone(),
+        protocol: cut.protocol,
+        ctx: cut.ctx,
+        stride: cut.stride,
         measured,
-        base,
-    };
-    if args.json { output::print_json(&evaluation) } else { output::print(&render(&evaluation)) }
-}
-
-fn render(evaluation: &Evaluation) -> String {
-    let mut out = String::new();
-    // Writing into a string cannot fail.
-    let _ = write(&mut out, evaluation);
-    out
-}
-
-fn write(out: &mut String, evaluation: &Evaluation) -> fmt::Result {
-    let Evaluation { model, protocol, ctx, measured, base, .. } = evaluation;
-    writeln!(out, "{}", model.display())?;
-    writeln!(out, "  perplexity       {}", with_error(measured.perplexity, measured.perplexity_se, 4))?;
-    writeln!(
-        out,
-        "  protocol         {}, {} windows of {ctx} tokens, {} tokens scored",
-        protocol.name(),
-        measured.windows,
-        grouped(measured.tokens)
-    )?;
-    let Some(base) = base else { return Ok(()) };
-    writeln!(out, "against {}", base.base.display())?;
-    writeln!(out, "  its perplexity   {}", with_error(base.base_perplexity, base.base_perplexity_se, 4))?;
-    writeln!(out, "  ln PPL ratio     {}", with_error(base.ln_ppl_ratio, base.ln_ppl_ratio_se, 5))?;
-    writeln!(
-        out,
-        "  KL divergence    {}, largest {:.4}",
-        with_error(base.kld, base.kld_se, 5),
-        base.max_kld
-    )?;
-    let (same, error) = (100.0 * base.same_top1, 100.0 * base.same_top1_se);
-    writeln!(out, "  same top 1       {} %", with_error(same, error, 2))
+        per: cut.size.map(|size| measured.per(size)),
+    });
+    let mut tasks = Vec::new();
+    for (task, base) in measured.tasks.iter().zip(&base.tasks) {
+        let against_base = if index > 0 { Some(task.against(base)?) } else { None };
+        let base_acc = (index > 0).then_some(base.acc);
+        // Samples have a file of their own.
+        let result = TaskResult { samples: Vec::new(), ..task.clone() };
+        tasks.push(TaskEvaluation { result, base_acc, against_base });
+    }
+    Ok(Evaluation { model: entry.path.clone(), text, base: against, tasks })
 }

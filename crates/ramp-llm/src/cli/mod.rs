@@ -1,6 +1,7 @@
 //! Command line: definitions, dispatch, exit status.
 
 mod args;
+mod calibrate;
 mod device;
 mod eval;
 mod failure;
@@ -35,8 +36,10 @@ struct Cli {
 enum Command {
     /// Quantize a model into a GGUF file under a budget.
     Quantize(Box<quantize::Args>),
-    /// Measure the perplexity of a model, and its divergence from a base model.
-    Eval(eval::Args),
+    /// Measure models: perplexity, zero-shot tasks, and what each loses against a base model.
+    Eval(Box<eval::Args>),
+    /// Gather activation statistics and an importance matrix from a text.
+    Calibrate(calibrate::Args),
     /// Tell sizes, memory and time of a quantization without reading weights.
     Plan(plan::Args),
     /// Show what is in a GGUF file.
@@ -61,6 +64,7 @@ pub(crate) fn main() -> ExitCode {
         match cli.command {
             Command::Quantize(args) => quantize::run(*args),
             Command::Eval(args) => eval::run(&args),
+            Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),
         }

@@ -11,6 +11,8 @@ use super::interrupt;
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 const BAR: &str = "{prefix:16} {bar:30} {pos:>7}/{len} {msg}  {elapsed_precise}  eta {eta}";
+/// For tokens, whose rate tells how fast a model runs.
+const TOKEN_BAR: &str = "{prefix:16} {bar:30} {pos:>7}/{len} {msg}  {per_sec}  {elapsed_precise}  eta {eta}";
 const SPINNER: &str = "{prefix:16} {spinner} {elapsed_precise}";
 const TICK: Duration = Duration::from_millis(120);
 
@@ -78,7 +80,7 @@ fn close(bar: &ProgressBar) {
 
 fn bar(step: &Step) -> ProgressBar {
     // Complete before it is added, which draws it.
-    let style = style(BAR).progress_chars("=> ");
+    let style = style(if step.unit == "tokens" { TOKEN_BAR } else { BAR }).progress_chars("=> ");
     let bar = ProgressBar::new(step.total as u64).with_style(style).with_prefix(step.name);
     BARS.add(bar.with_message(note(step)))
 }
@@ -109,6 +111,7 @@ mod tests {
     #[test]
     fn templates_are_valid() {
         assert!(ProgressStyle::with_template(BAR).is_ok());
+        assert!(ProgressStyle::with_template(TOKEN_BAR).is_ok());
         assert!(ProgressStyle::with_template(SPINNER).is_ok());
     }
 

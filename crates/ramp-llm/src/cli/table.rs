@@ -19,8 +19,12 @@ pub(crate) struct Table {
 impl Table {
     /// A table with a heading.
     pub(crate) fn new<const N: usize>(columns: [(&str, Align); N]) -> Self {
-        let align = columns.iter().map(|(_, align)| *align).collect();
-        let heading = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Self::of(columns.map(|(name, align)| (name.to_owned(), align)).into())
+    }
+
+    /// A table whose columns are not known beforehand.
+    pub(crate) fn of(columns: Vec<(String, Align)>) -> Self {
+        let (heading, align) = columns.into_iter().unzip();
         Self { align, rows: vec![heading] }
     }
 
@@ -30,6 +34,22 @@ impl Table {
         cells.resize(self.align.len(), String::new());
         self.rows.push(cells);
         self
+    }
+
+    /// The same table in Markdown.
+    pub(crate) fn markdown(&self) -> String {
+        let line = |cells: &[String]| {
+            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule = self.align.iter().map(|align| match align {
+            Align::Left => "---",
+            Align::Right => "---:",
+        });
+        let rule = format!("|{}|\n", rule.collect::<Vec<_>>().join("|"));
+        let mut rows = self.rows.iter().map(|row| line(row));
+        let heading = rows.next().unwrap_or_default();
+        heading + &rule + &rows.collect::<String>()
     }
 }
 
@@ -66,5 +86,12 @@ mod tests {
         table.row(["F32".into(), "1234567".into()]);
         let expected = "type    bytes  note\nQ4_K       12  ä\nF32   1234567\n";
         assert_eq!(table.to_string(), expected);
+    }
+
+    #[test]
+    fn markdown_has_a_rule_and_no_loose_bars() {
+        let mut table = Table::of(vec![("a|b".into(), Align::Left), ("n".into(), Align::Right)]);
+        table.row(["x".into(), "1".into()]);
+        assert_eq!(table.markdown(), "| a\\|b | n |\n|---|---:|\n| x | 1 |\n");
     }
 }

@@ -157,12 +157,15 @@ fn unwritable_outputs() {
 #[test]
 fn missing_model() {
     let fixture = Fixture::new();
-    for subcommand in ["quantize", "eval", "plan", "inspect"] {
+    for subcommand in ["quantize", "eval", "calibrate", "plan", "inspect"] {
         let mut command = ramp();
         command.arg(subcommand).arg(fixture.path("nothing"));
         match subcommand {
             "quantize" => drop(command.arg("-o").arg(fixture.out())),
             "eval" => drop(command.arg("--text").arg(fixture.text())),
+            "calibrate" => {
+                drop(command.arg("--text").arg(fixture.text()).arg("-o").arg(fixture.path("stats")));
+            }
             _ => {}
         }
         refuse(&mut command, &["/nothing"]);
