@@ -8,8 +8,10 @@ use crate::{
     protocol::Windows,
 };
 
-/// Elements of logits that exist at once: 64 MiB in f32.
-const LOGIT_ELEMENTS: usize = 1 << 24;
+/// Elements of logits that exist at once, 8 MiB in f32: what a core's cache holds, and a buffer that is used again.
+const LOGIT_ELEMENTS: usize = 1 << 21;
+/// Rows at once for any vocabulary: with fewer, reading the head costs more than multiplying with it.
+const MIN_ROWS: usize = 128;
 /// Tokens run through the blocks at once.
 const BATCH_TOKENS: usize = 2048;
 
@@ -74,12 +76,10 @@ pub fn for_each_rows_of(
     let hidden = model.finish(hidden.narrow(1, first_target - 1, scored)); // [batch * scored, hidden]
     let targets: Vec<u32> =
         windows.tokens()[batch.clone()].iter().flat_map(|window| window[first_target..].to_vec()).collect();
-    let chunk = (LOGIT_ELEMENTS / model.config().vocab_size).max(1);
+    let chunk = (LOGIT_ELEMENTS / model.config().vocab_size).max(MIN_ROWS);
     for start in (0..targets.len()).step_by(chunk) {
         let rows = chunk.min(targets.len() - start);
-        let logits = model.head(hidden.clone().narrow(0, start, rows));
-        let max = logits.clone().max_dim(1);
-        let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
+        let (logits, log_sum_exp) = model.log_sum_exp(model.head(hidden.clone().narrow(0, start, rows)));
         let targets = targets[start..start + rows].to_vec();
         each(Rows { logits, log_sum_exp, targets, window: batch.start + start / scored })?;
     }

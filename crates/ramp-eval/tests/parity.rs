@@ -14,7 +14,7 @@ use ramp_model::ModelFiles;
 use serde_json::Value;
 
 /// Models that this crate set supports, by folder.
-const MODELS: [&str; 5] = ["nano", "llama2-xs", "llama2-s", "llama3-xs", "mistral-xs"];
+const MODELS: [&str; 6] = ["nano", "llama2-xs", "llama2-s", "llama3-xs", "mistral-xs", "gpt2-xs"];
 
 /// The reference logits themselves are off by this much: the definition evaluated in f64 on the same weights
 /// differs from them by 2.14e-3 on nano (position 0), 2.37e-3 on llama3-xs (position 6) and 2.60e-3 on mistral-xs

@@ -1,6 +1,6 @@
 //! Memory and time of a run, by rules that fit on a page.
 
-use ramp_model::{LayerId, ModelConfig, Role};
+use ramp_model::{LayerId, ModelConfig};
 use ramp_search::{Credit, Measurements, Problem, SacSearchConfig};
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ const BATCH_TOKENS: u64 = 2048;
 pub struct Memory {
     /// The model, as f32.
     pub weights: u64,
-    /// The matrices that folding changes (q, k, v, gate, up), next to the originals.
+    /// The matrices that folding changes (those behind a norm), next to the originals.
     pub folded: u64,
     /// The weight bank: every matrix in every format, as f32.
     pub bank: u64,
@@ -35,7 +35,8 @@ impl Memory {
     pub(super) fn estimate(options: &PlanOptions, problem: &Problem, config: &ModelConfig) -> Self {
         let parameters = config.n_params() as u64;
         let weights = F32.saturating_mul(parameters);
-        let folded = [Role::Q, Role::K, Role::V, Role::Gate, Role::Up]
+        let folded = [config.architecture.attn_inputs(), config.architecture.ffn_inputs()]
+            .concat()
             .into_iter()
             .map(|role| F32 * config.n_weights(LayerId::Block { block: 0, role }) as u64)
             .sum::<u64>()
