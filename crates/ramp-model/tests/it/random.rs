@@ -1,4 +1,5 @@
 //! Hugging Face folders of small models with random weights, for the architectures without a trained model here.
+#![allow(dead_code, reason = "those who include it take what they need")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
