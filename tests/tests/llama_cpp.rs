@@ -1,5 +1,9 @@
 //! Files that RAMP writes, in real llama.cpp: the embedded nano model, no outside data.
 
+#[path = "../../crates/ramp-model/tests/it/random.rs"]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod random;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -36,7 +40,7 @@ fn export(dir: &TempDir, name: &str, choose: impl Fn(LayerId) -> GgmlType) -> Re
 /// A different type for every role.
 fn mixed(id: LayerId) -> GgmlType {
     match id.role() {
-        Some(Role::Q | Role::K) => GgmlType::Q3_K,
+        Some(Role::Q | Role::K | Role::Qkv) => GgmlType::Q3_K,
         Some(Role::V | Role::O) => GgmlType::Q5_K,
         Some(Role::Gate | Role::Up) => GgmlType::Q4_K,
         Some(Role::Down) => GgmlType::Q6_K,
@@ -48,7 +52,34 @@ fn mixed(id: LayerId) -> GgmlType {
 fn f16_files_give_the_logits_of_burn() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (path, burn) = export(&dir, "f16.gguf", |_| GgmlType::F16)?;
-    let llama = Model::load(&path)?;
+    let worst = logit_difference(&path, &burn)?;
+    assert!(worst < F16_LOGIT_TOLERANCE, "logits differ by {worst}");
+    Ok(())
+}
+
+#[test]
+fn f16_files_of_other_architectures_do_so_too() -> Result<()> {
+    for (name, config) in [
+        ("qwen2", random::QWEN2),
+        ("qwen3", random::QWEN3),
+        ("yarn", random::QWEN2_YARN),
+        ("gpt2", random::GPT2),
+    ] {
+        let dir = tempfile::tempdir()?;
+        random::folder(&dir.path().join(name), config, &nano());
+        let path = dir.path().join("f16.gguf");
+        let burn = ramp_tests::export(&dir.path().join(name), &path, |_| GgmlType::F16)?;
+        assert_eq!(Model::load(&path)?.complaints(), Vec::<&llama::LogLine>::new(), "{name}");
+        let worst = logit_difference(&path, &burn)?;
+        println!("{name}: {worst}");
+        assert!(worst < F16_LOGIT_TOLERANCE, "{name}: logits differ by {worst}");
+    }
+    Ok(())
+}
+
+/// Largest difference of the logits of the sample's first tokens.
+fn logit_difference(path: &Path, burn: &CausalLm) -> Result<f32> {
+    let llama = Model::load(path)?;
     let tokens: Vec<i32> = llama.tokenize(&sample()?)?.into_iter().take(CTX).collect();
     let ids: Vec<u32> = tokens.iter().map(|id| id.unsigned_abs()).collect();
     let expected = burn.logits(&[&ids])?.try_into_vec_as::<f32>().map_err(|why| anyhow!("{why:?}"))?;
@@ -60,8 +91,7 @@ fn f16_files_give_the_logits_of_burn() -> Result<()> {
         worst = row.iter().zip(logits).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
     })?;
     assert_eq!(rows.len(), 0, "llama.cpp gives a row for every position");
-    assert!(worst < F16_LOGIT_TOLERANCE, "logits differ by {worst}");
-    Ok(())
+    Ok(worst)
 }
 
 #[test]

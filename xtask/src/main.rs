@@ -3,6 +3,7 @@
 // It is a command, and nothing else uses it.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod ci;
 mod interop;
 mod process;
@@ -30,6 +31,9 @@ enum Command {
     Tidy,
     /// Build real llama.cpp and check that it runs the files that `ramp` writes.
     Interop(interop::Args),
+    /// Measure a speed next to another program's.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
         Command::Interop(args) => interop::run(&workspace, &args),
+        Command::Bench(args) => bench::run(&workspace, &args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -95,7 +95,7 @@ fn depth(config: &ModelConfig, id: LayerId) -> f64 {
 
 fn layer_type(id: LayerId) -> f64 {
     match id.role() {
-        Some(Role::Q | Role::K | Role::V) => 0.0,
+        Some(Role::Q | Role::K | Role::V | Role::Qkv) => 0.0,
         Some(Role::O) => 0.25,
         Some(Role::Gate) => 0.5,
         Some(Role::Up) => 0.6,
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn layer_types_are_those_of_table_24() {
         let types = Role::ALL.map(|role| layer_type(LayerId::Block { block: 9, role }));
-        assert_eq!(types, [0.0, 0.0, 0.0, 0.25, 0.5, 0.6, 0.75]);
+        assert_eq!(types, [0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 0.6, 0.75]);
         assert_eq!([LayerId::TokenEmbd, LayerId::Output].map(layer_type), [1.0, 1.0]);
     }
 

@@ -11,8 +11,10 @@ use crate::{
     protocol::Windows,
 };
 
-/// Elements of logits that exist at once: 64 MiB in f32.
-const LOGIT_ELEMENTS: usize = 1 << 24;
+/// Elements of logits that exist at once, 8 MiB in f32: what a core's cache holds, and a buffer that is used again.
+const LOGIT_ELEMENTS: usize = 1 << 21;
+/// Rows at once for any vocabulary: with fewer, reading the head costs more than multiplying with it.
+const MIN_ROWS: usize = 128;
 /// Tokens run through the blocks at once.
 pub(crate) const BATCH_TOKENS: usize = 2048;
 
@@ -125,15 +127,14 @@ impl Scored {
 
     /// Ranges of rows whose logits may exist at once.
     pub(crate) fn chunks(&self, vocab: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (len, chunk) = (self.targets.len(), (LOGIT_ELEMENTS / vocab.max(1)).max(1));
+        let (len, chunk) = (self.targets.len(), (LOGIT_ELEMENTS / vocab.max(1)).max(MIN_ROWS));
         (0..len).step_by(chunk).map(move |start| start..(start + chunk).min(len))
     }
 
     /// The logits of some rows.
     pub(crate) fn rows(&self, model: &CausalLm, rows: Range<usize>) -> Rows {
         let logits = model.head(self.hidden.clone().narrow(0, rows.start, rows.len()));
-        let max = logits.clone().max_dim(1);
-        let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
+        let (logits, log_sum_exp) = model.log_sum_exp(logits);
         let window = self.window + rows.start / self.per_window;
         Rows { logits, log_sum_exp, targets: self.targets[rows].to_vec(), window }
     }

@@ -14,7 +14,7 @@ use ramp_model::ModelFiles;
 use serde_json::Value;
 
 /// Models that this crate set supports, by folder.
-const MODELS: [&str; 5] = ["nano", "llama2-xs", "llama2-s", "llama3-xs", "mistral-xs"];
+const MODELS: [&str; 6] = ["nano", "llama2-xs", "llama2-s", "llama3-xs", "mistral-xs", "gpt2-xs"];
 
 /// The reference logits themselves are off by this much: the definition evaluated in f64 on the same weights
 /// differs from them by 2.14e-3 on nano (position 0), 2.37e-3 on llama3-xs (position 6) and 2.60e-3 on mistral-xs
@@ -81,7 +81,7 @@ fn token_ids_and_logits_agree_with_transformers() {
 fn perplexity_agrees_with_transformers() {
     let Some(shared) = shared() else { return };
     let text = std::fs::read_to_string(shared.join("data/wikitext2/wiki.test.raw")).unwrap();
-    // All five take a quarter of an hour; these two cover both attentions. `RAMP_PARITY_MODELS=all` runs them all.
+    // All of them take a quarter of an hour; these two cover both attentions. `RAMP_PARITY_MODELS=all` runs them all.
     let chosen = std::env::var("RAMP_PARITY_MODELS").unwrap_or_else(|_| "nano,mistral-xs".into());
     for name in MODELS {
         if chosen != "all" && !chosen.split(',').any(|model| model == name) {
@@ -107,6 +107,6 @@ fn perplexity_agrees_with_transformers() {
         assert_eq!(ours.tokens, reference["scored_test_tokens"].as_u64().unwrap(), "{name}");
         let relative = (ours.perplexity / expected - 1.0).abs();
         println!("{name}: {:.5} against {expected:.5}, {rate:.0} tokens/s", ours.perplexity);
-        assert!(relative < 5e-4, "{name}: {} against {expected}", ours.perplexity);
+        assert!(relative < 2e-4, "{name}: {} against {expected}", ours.perplexity);
     }
 }

@@ -1,6 +1,9 @@
-//! Causal attention with grouped queries and an optional sliding window.
+//! Causal attention with grouped queries, rotary positions and an optional sliding window.
 
 use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use rayon::prelude::*;
+
+use crate::{host, rope::RopeTables};
 
 /// Rows of queries scored at once. A block sees only the keys up to its own end, so that about half of the
 /// causal score matrix is never computed.
@@ -9,39 +12,165 @@ const QUERY_BLOCK: usize = 128;
 /// A score that softmax turns into exactly zero in f32, finite in f16.
 const HIDDEN: f32 = -3.0e4;
 
-/// Attention of every query to its past.
+/// How rows of projections are heads of windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// Windows in the batch.
+    pub(crate) batch: usize,
+    /// Tokens of a window.
+    pub(crate) seq: usize,
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// Key and value heads, each shared by `heads / kv_heads` query heads.
+    pub(crate) kv_heads: usize,
+    /// Channels of a head.
+    pub(crate) dim: usize,
+    /// Keys seen by a query, itself included.
+    pub(crate) window: Option<usize>,
+}
+
+impl Heads {
+    /// Query blocks: first row, rows, first key, keys.
+    fn blocks(self) -> impl Iterator<Item = [usize; 4]> {
+        (0..self.seq).step_by(QUERY_BLOCK).map(move |start| {
+            let rows = QUERY_BLOCK.min(self.seq - start);
+            let first_key = self.first_key(start);
+            [start, rows, first_key, start + rows - first_key]
+        })
+    }
+
+    /// The first key that a query sees.
+    fn first_key(self, query: usize) -> usize {
+        self.window.map_or(0, |window| (query + 1).saturating_sub(window))
+    }
+}
+
+/// Attention of every query to its past; `rope` turns queries and keys first.
 ///
 /// # Shapes
-/// - `q`: `[batch, heads, seq, head_dim]`
-/// - `k`, `v`: `[batch, kv_heads, seq, head_dim]`, each shared by `heads / kv_heads` query heads
-/// - output: `[batch, heads, seq, head_dim]`
+/// - `q`: `[batch * seq, heads * dim]`
+/// - `k`, `v`: `[batch * seq, kv_heads * dim]`
+/// - output: `[batch * seq, heads * dim]`
 pub(crate) fn causal_attention(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: &Tensor<4>,
-    sliding_window: Option<usize>,
-) -> Tensor<4> {
-    let [batch, heads, seq, dim] = q.dims();
-    let kv_heads = k.dims()[1];
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    heads: Heads,
+    rope: Option<&RopeTables>,
+    on_host: bool,
+) -> Tensor<2> {
+    if on_host {
+        return host_attention(q, k, v, heads, rope);
+    }
+    let Heads { batch, seq, dim, .. } = heads;
+    let split = |x: Tensor<2>, heads: usize| x.reshape([batch, seq, heads, dim]).swap_dims(1, 2);
+    let turn = |x: Tensor<4>| rope.map_or(x.clone(), |rope| rope.apply(x));
+    let (q, k) = (turn(split(q, heads.heads)), turn(split(k, heads.kv_heads)));
+    let a = device_attention(q, k, &split(v, heads.kv_heads), heads);
+    a.swap_dims(1, 2).reshape([batch * seq, heads.heads * dim])
+}
+
+/// `[batch, heads, seq, dim]` and `[batch, kv_heads, seq, dim]`, by the operations that every device has.
+fn device_attention(q: Tensor<4>, k: Tensor<4>, v: &Tensor<4>, shape: Heads) -> Tensor<4> {
+    let Heads { batch, heads, kv_heads, dim, window, .. } = shape;
     let group = heads / kv_heads;
     let device = q.device();
     let q = q * (1.0 / (dim as f64).sqrt());
     let k = k.swap_dims(2, 3); // [batch, kv_heads, head_dim, seq]
 
     let mut blocks = Vec::new();
-    for start in (0..seq).step_by(QUERY_BLOCK) {
-        let rows = QUERY_BLOCK.min(seq - start);
-        let first_key = sliding_window.map_or(0, |window| (start + 1).saturating_sub(window));
-        let keys = start + rows - first_key;
+    for [start, rows, first_key, keys] in shape.blocks() {
         let q = q.clone().narrow(2, start, rows).reshape([batch, kv_heads, group * rows, dim]);
         let scores = q.matmul(k.clone().narrow(3, first_key, keys)); // [batch, kv_heads, group * rows, keys]
-        let scores = scores.reshape([batch, heads, rows, keys])
-            + mask(start, rows, first_key, keys, sliding_window, &device);
+        let scores =
+            scores.reshape([batch, heads, rows, keys]) + mask(start, rows, first_key, keys, window, &device);
         let weights = softmax(scores, 3).reshape([batch, kv_heads, group * rows, keys]);
         let values = weights.matmul(v.clone().narrow(2, first_key, keys));
         blocks.push(values.reshape([batch, heads, rows, dim]));
     }
     if blocks.len() == 1 { blocks.remove(0) } else { Tensor::cat(blocks, 2) }
+}
+
+/// The same in host memory: heads are laid out, turned and scaled in one pass, and the mask is a range of keys that
+/// the softmax of a row works on.
+fn host_attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    shape: Heads,
+    rope: Option<&RopeTables>,
+) -> Tensor<2> {
+    let Heads { batch, seq, heads, kv_heads, dim, .. } = shape;
+    let group = heads / kv_heads;
+    let device = q.device();
+    let (q, k, v) = (q.into_data(), k.into_data(), v.into_data());
+    let (q, k, v) = (host::values(&q), host::values(&k), host::values(&v));
+
+    let kv_shape = [batch * kv_heads, seq, dim];
+    let on_device = |values: Vec<f32>, shape: [usize; 3]| -> Tensor<3> {
+        Tensor::from_data(TensorData::new(values, shape), &device)
+    };
+    let k = on_device(lay_out(&k, kv_heads, shape, 0, seq, rope, 1.0), kv_shape).swap_dims(1, 2);
+    let v = on_device(lay_out(&v, kv_heads, shape, 0, seq, None, 1.0), kv_shape);
+    let scale = 1.0 / (dim as f32).sqrt();
+
+    let mut blocks = Vec::new();
+    for [start, rows, first_key, keys] in shape.blocks() {
+        let q = lay_out(&q, heads, shape, start, rows, rope, scale);
+        let q = on_device(q, [batch * kv_heads, group * rows, dim]);
+        let scores = q.matmul(k.clone().narrow(2, first_key, keys)); // [batch * kv_heads, group * rows, keys]
+        let weights = host::rows_in_place(scores, keys, |first, chunk| {
+            for (row, scores) in (first..).zip(chunk.chunks_exact_mut(keys)) {
+                let query = start + row % rows;
+                host::masked_softmax(scores, shape.first_key(query) - first_key..query + 1 - first_key);
+            }
+        });
+        blocks.push(weights.matmul(v.clone().narrow(1, first_key, keys)).into_data());
+    }
+
+    // From [block][batch, head, row, dim] to [batch, seq, head, dim].
+    let blocks: Vec<_> = blocks.iter().map(host::values).collect();
+    let mut out = vec![0.0; batch * seq * heads * dim];
+    out.par_chunks_mut(heads * dim).enumerate().for_each(|(token, out)| {
+        let (window, position) = (token / seq, token % seq);
+        let (block, row) = (position / QUERY_BLOCK, position % QUERY_BLOCK);
+        let rows = QUERY_BLOCK.min(seq - block * QUERY_BLOCK);
+        for (head, out) in out.chunks_exact_mut(dim).enumerate() {
+            let at = ((window * heads + head) * rows + row) * dim;
+            out.copy_from_slice(&blocks[block][at..at + dim]);
+        }
+    });
+    Tensor::from_data(TensorData::new(out, [batch * seq, heads * dim]), &device)
+}
+
+/// Positions `start..start + rows` of `x`, `[batch * seq, heads * dim]`, turned and scaled, as
+/// `[batch, heads, rows, dim]`.
+fn lay_out(
+    x: &[f32],
+    heads: usize,
+    shape: Heads,
+    start: usize,
+    rows: usize,
+    rope: Option<&RopeTables>,
+    scale: f32,
+) -> Vec<f32> {
+    let Heads { batch, seq, dim, .. } = shape;
+    let mut out = vec![0.0; batch * heads * rows * dim];
+    out.par_chunks_mut(rows * dim).enumerate().for_each(|(index, out)| {
+        let (window, head) = (index / heads, index % heads);
+        for (row, out) in out.chunks_exact_mut(dim).enumerate() {
+            let position = start + row;
+            let x = &x[((window * seq + position) * heads + head) * dim..][..dim];
+            match rope {
+                Some(rope) => rope.rotate(position, x, out),
+                None => out.copy_from_slice(x),
+            }
+            if scale != 1.0 {
+                out.iter_mut().for_each(|x| *x *= scale);
+            }
+        }
+    });
+    out
 }
 
 /// Zero where query `start + i` may see key `first_key + j`, [`HIDDEN`] elsewhere; `[1, 1, rows, keys]`.
@@ -104,14 +233,23 @@ mod tests {
                 .collect()
         };
         let (q, k, v) = (noise(heads * seq * dim, 1), noise(kv * seq * dim, 77), noise(kv * seq * dim, 1234));
-        let tensor =
-            |x: &[f32], h: usize| Tensor::from_data(TensorData::new(x.to_vec(), [1, h, seq, dim]), &device);
+        // From [heads, seq, dim] to two equal windows of [seq, heads * dim].
+        let rows = |x: &[f32], h: usize| -> Tensor<2> {
+            let x: Tensor<3> = Tensor::from_data(TensorData::new(x.to_vec(), [h, seq, dim]), &device);
+            x.swap_dims(0, 1).reshape([seq, h * dim]).repeat_dim(0, 2)
+        };
         for window in [None, Some(1), Some(50), Some(4096)] {
-            let got = causal_attention(tensor(&q, heads), tensor(&k, kv), &tensor(&v, kv), window);
-            let got = got.try_into_vec_as::<f32>().unwrap();
+            let shape_of = Heads { batch: 2, seq, heads, kv_heads: kv, dim, window };
             let expected = naive(&q, &k, &v, shape, window.unwrap_or(usize::MAX));
-            let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-4, "window {window:?}: {worst}");
+            for on_host in [false, true] {
+                let got =
+                    causal_attention(rows(&q, heads), rows(&k, kv), rows(&v, kv), shape_of, None, on_host);
+                let got = got.reshape([2, seq, heads, dim]).swap_dims(1, 2).try_into_vec_as::<f32>().unwrap();
+                for got in got.chunks(expected.len()) {
+                    let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst < 1e-4, "window {window:?}, host {on_host}: {worst}");
+                }
+            }
         }
     }
 }

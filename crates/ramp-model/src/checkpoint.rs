@@ -12,7 +12,9 @@ use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 use serde::Deserialize;
 
 use crate::{
+    architecture::Architecture,
     error::{Error, Result},
+    parameter::Parameter,
     source::{HostTensor, WeightSource},
 };
 
@@ -102,16 +104,18 @@ impl Shard {
     }
 }
 
-impl WeightSource for Checkpoint {
-    fn path(&self) -> &Path {
-        &self.dir
-    }
-
-    fn contains(&self, name: &str) -> bool {
+impl Checkpoint {
+    /// Whether there is a tensor of that name.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
         self.index.contains_key(name)
     }
 
-    fn tensor(&self, name: &str) -> Result<HostTensor> {
+    /// Reads one tensor as f32, by its name and in the layout of the file.
+    ///
+    /// # Errors
+    /// When the tensor is missing, of an unsupported type, or holds NaN or infinity.
+    pub fn tensor(&self, name: &str) -> Result<HostTensor> {
         let missing = || Error::MissingTensor { path: self.dir.clone(), name: name.to_owned() };
         let shard = &self.shards[*self.index.get(name).ok_or_else(missing)?];
         let info = shard.metadata.info(name).ok_or_else(missing)?;
@@ -128,6 +132,51 @@ impl WeightSource for Checkpoint {
         }
         Ok(HostTensor { shape: info.shape.clone(), data })
     }
+
+    /// The tensors under the names that an architecture gives them.
+    #[must_use]
+    pub const fn weights(&self, architecture: Architecture) -> CheckpointWeights<'_> {
+        CheckpointWeights { checkpoint: self, architecture }
+    }
+}
+
+/// A checkpoint as the weights of a model of one architecture.
+#[derive(Debug)]
+pub struct CheckpointWeights<'a> {
+    checkpoint: &'a Checkpoint,
+    architecture: Architecture,
+}
+
+impl WeightSource for CheckpointWeights<'_> {
+    fn path(&self) -> &Path {
+        &self.checkpoint.dir
+    }
+
+    fn name(&self, parameter: Parameter) -> String {
+        let name = parameter.hf_name(self.architecture);
+        // The first GPT-2 checkpoints have no `transformer.` in front.
+        match name.strip_prefix("transformer.") {
+            Some(short) if !self.checkpoint.contains(&name) && self.checkpoint.contains(short) => {
+                short.into()
+            }
+            _ => name,
+        }
+    }
+
+    fn tensor(&self, parameter: Parameter) -> Result<HostTensor> {
+        let tensor = self.checkpoint.tensor(&self.name(parameter))?;
+        match tensor.shape[..] {
+            [rows, columns] if parameter.is_transposed(self.architecture) => {
+                Ok(HostTensor { shape: vec![columns, rows], data: transpose(&tensor.data, columns) })
+            }
+            _ => Ok(tensor),
+        }
+    }
+}
+
+/// `[rows, columns]` to `[columns, rows]`.
+fn transpose(data: &[f32], columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|column| data.iter().skip(column).step_by(columns).copied()).collect()
 }
 
 /// Little-endian bytes to f32; `None` for a type that is no float.

@@ -42,7 +42,7 @@ pub enum Error {
         why: String,
     },
     /// The model is of a family that this crate does not know.
-    #[error("{}: unsupported architecture `{found}` (supported: llama, mistral)", path.display())]
+    #[error("{}: unsupported architecture `{found}` (supported: llama, mistral, qwen2, qwen3, gpt2)", path.display())]
     UnsupportedArchitecture {
         /// The file that says so.
         path: PathBuf,
@@ -152,6 +152,14 @@ pub enum Error {
         found: usize,
         /// Length of row 0.
         expected: usize,
+    },
+    /// A row longer than the model has positions for.
+    #[error("a row of {found} tokens is too long, the model has positions for {limit}")]
+    TooLong {
+        /// Tokens of the row.
+        found: usize,
+        /// Most tokens of a row.
+        limit: usize,
     },
     /// The model has no such matrix.
     #[error("the model has no matrix `{name}`")]

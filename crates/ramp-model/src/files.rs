@@ -11,7 +11,6 @@ use crate::{
     error::{Error, Result},
     gguf_import::{GgufWeights, config_from_gguf},
     model::CausalLm,
-    source::WeightSource,
     tokenizer::Tokenizer,
 };
 
@@ -97,10 +96,13 @@ impl ModelFiles {
     /// As [`CausalLm::load`].
     pub fn load(&self, device: &Device) -> Result<CausalLm> {
         match &self.kind {
-            Kind::HuggingFace => CausalLm::load(&self.config, &Checkpoint::open(&self.path)?, device),
+            Kind::HuggingFace => {
+                let checkpoint = Checkpoint::open(&self.path)?;
+                CausalLm::load(&self.config, &checkpoint.weights(self.config.architecture), device)
+            }
             Kind::Gguf(file) => {
                 let weights = GgufWeights::new(file, &self.config, &self.path);
-                CausalLm::load(&self.config, &weights as &dyn WeightSource, device)
+                CausalLm::load(&self.config, &weights, device)
             }
         }
     }

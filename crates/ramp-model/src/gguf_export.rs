@@ -7,18 +7,20 @@ use ramp_gguf::{
 };
 
 use crate::{
+    architecture::NormKind,
     config::{ModelConfig, RopeScaling},
     error::{Error, Result},
     files::ModelFiles,
     layer::{LayerId, Role},
-    model::{CausalLm, NormId, to_host},
+    model::CausalLm,
+    parameter::Parameter,
     rope::frequency_divisors,
 };
 
 /// The storage type of every matrix.
 pub type TensorTypes = BTreeMap<LayerId, GgmlType>;
 
-/// Metadata of the file: `general.*`, `llama.*` and `tokenizer.ggml.*`.
+/// Metadata of the file: `general.*`, the architecture's own keys and `tokenizer.ggml.*`.
 ///
 /// Nothing in it depends on the allocation, so that the size of a file is known before the search begins.
 /// `general.file_type` is left out: a mix of formats has none, and llama.cpp finds the prevailing one itself.
@@ -34,7 +36,7 @@ pub fn gguf_metadata(files: &ModelFiles) -> Result<Metadata> {
         return Ok(md);
     }
     let mut md = Metadata::new();
-    md.insert("general.architecture", Value::String("llama".into()));
+    md.insert("general.architecture", Value::String(config.architecture.gguf_name().into()));
     md.insert("general.type", Value::String("model".into()));
     md.insert("general.name", Value::String(files.name()));
     md.insert("general.quantization_version", Value::U32(2));
@@ -44,27 +46,42 @@ pub fn gguf_metadata(files: &ModelFiles) -> Result<Metadata> {
 }
 
 fn architecture_keys(config: &ModelConfig, md: &mut Metadata) {
+    let arch = config.architecture;
+    let mut put = |key: &str, value: Value| {
+        md.insert(format!("{}.{key}", arch.gguf_name()), value);
+    };
     let int = |value: usize| Value::U32(u32::try_from(value).unwrap_or(u32::MAX));
-    let keys = [
-        ("llama.context_length", int(config.max_position_embeddings)),
-        ("llama.embedding_length", int(config.hidden_size)),
-        ("llama.block_count", int(config.n_blocks)),
-        ("llama.feed_forward_length", int(config.intermediate_size)),
-        ("llama.attention.head_count", int(config.n_heads)),
-        ("llama.attention.head_count_kv", int(config.n_kv_heads)),
-        ("llama.attention.key_length", int(config.head_dim)),
-        ("llama.attention.value_length", int(config.head_dim)),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(config.rms_norm_eps as f32)),
-        ("llama.rope.dimension_count", int(config.head_dim)),
-        ("llama.rope.freq_base", Value::F32(config.rope_theta as f32)),
-        ("llama.vocab_size", int(config.vocab_size)),
-    ];
-    for (key, value) in keys {
-        md.insert(key, value);
+    let float = |value: f64| Value::F32(value as f32);
+    put("context_length", int(config.max_position_embeddings));
+    put("embedding_length", int(config.hidden_size));
+    put("block_count", int(config.n_blocks));
+    put("feed_forward_length", int(config.intermediate_size));
+    put("attention.head_count", int(config.n_heads));
+    put("attention.head_count_kv", int(config.n_kv_heads));
+    match arch.norm_kind() {
+        NormKind::Rms => put("attention.layer_norm_rms_epsilon", float(config.norm_eps)),
+        NormKind::Layer => put("attention.layer_norm_epsilon", float(config.norm_eps)),
     }
-    if let Some(RopeScaling::Linear { factor }) = &config.rope_scaling {
-        md.insert("llama.rope.scaling.type", Value::String("linear".into()));
-        md.insert("llama.rope.scaling.factor", Value::F32(*factor as f32));
+    put("vocab_size", int(config.vocab_size));
+    if !arch.is_rotary() {
+        return;
+    }
+    put("attention.key_length", int(config.head_dim));
+    put("attention.value_length", int(config.head_dim));
+    put("rope.dimension_count", int(config.head_dim));
+    put("rope.freq_base", float(config.rope_theta));
+    match &config.rope_scaling {
+        Some(RopeScaling::Linear { factor }) => {
+            put("rope.scaling.type", Value::String("linear".into()));
+            put("rope.scaling.factor", float(*factor));
+        }
+        Some(RopeScaling::Yarn { factor, original_context }) => {
+            put("rope.scaling.type", Value::String("yarn".into()));
+            put("rope.scaling.factor", float(*factor));
+            put("rope.scaling.original_context_length", int(*original_context as usize));
+        }
+        // Llama 3's is a tensor; dynamic scaling does nothing within `context_length`.
+        _ => {}
     }
 }
 
@@ -97,41 +114,28 @@ pub fn gguf_tensors(config: &ModelConfig, types: &TensorTypes) -> Result<Vec<Ten
 /// What a tensor of the file is made from.
 #[derive(Clone, Copy)]
 enum Source {
-    Matrix(LayerId),
-    Norm(NormId),
+    Learned(Parameter),
     RopeDivisors,
 }
 
 fn entries(config: &ModelConfig, types: &TensorTypes) -> Result<Vec<(Source, TensorSpec)>> {
-    let matrix = |id: LayerId| -> Result<(Source, TensorSpec)> {
-        let ty = *types.get(&id).ok_or_else(|| Error::NoSuchLayer { name: id.to_string() })?;
-        let [out, inp] = config.shape(id);
-        let spec = TensorSpec { name: id.to_string(), dims: vec![inp as u64, out as u64], ty };
-        Ok((Source::Matrix(id), spec))
-    };
-    let vector = |source: Source, name: String, len: usize| {
-        (source, TensorSpec { name, dims: vec![len as u64], ty: GgmlType::F32 })
-    };
-    let norm = |id: NormId| vector(Source::Norm(id), id.gguf_name(), config.hidden_size);
-
-    let mut entries = vec![matrix(LayerId::TokenEmbd)?];
+    let mut entries = Vec::new();
+    for parameter in config.parameters() {
+        let name = parameter.gguf_name();
+        let ty = match parameter {
+            Parameter::Matrix(id) => {
+                *types.get(&id).ok_or_else(|| Error::NoSuchLayer { name: name.clone() })?
+            }
+            _ => GgmlType::F32,
+        };
+        // GGUF counts dimensions from the fastest.
+        let dims = config.parameter_shape(parameter).into_iter().rev().map(|dim| dim as u64).collect();
+        entries.push((Source::Learned(parameter), TensorSpec { name, dims, ty }));
+    }
     if frequency_divisors(config).is_some() {
-        entries.push(vector(Source::RopeDivisors, "rope_freqs.weight".into(), config.head_dim / 2));
-    }
-    for block in 0..config.n_blocks {
-        let id = |role| LayerId::Block { block, role };
-        entries.push(norm(NormId::Attn(block)));
-        for role in [Role::Q, Role::K, Role::V, Role::O] {
-            entries.push(matrix(id(role))?);
-        }
-        entries.push(norm(NormId::Ffn(block)));
-        for role in [Role::Gate, Role::Up, Role::Down] {
-            entries.push(matrix(id(role))?);
-        }
-    }
-    entries.push(norm(NormId::Output));
-    if !config.tie_word_embeddings {
-        entries.push(matrix(LayerId::Output)?);
+        let dims = vec![config.head_dim as u64 / 2];
+        let spec = TensorSpec { name: "rope_freqs.weight".into(), dims, ty: GgmlType::F32 };
+        entries.insert(1, (Source::RopeDivisors, spec)); // behind the embedding, as llama.cpp's converter
     }
     Ok(entries)
 }
@@ -139,7 +143,7 @@ fn entries(config: &ModelConfig, types: &TensorTypes) -> Result<Vec<(Source, Ten
 /// Writes the file, one tensor in memory at a time.
 ///
 /// `encode` gives a matrix's blocks with rows in Hugging Face order; the rows of q and k are permuted here
-/// (rows are encoded independently, so the order of the two does not matter). `progress` is told the tensors
+/// where the architecture has them in another order (rows are encoded independently, so the order of the two does not matter). `progress` is told the tensors
 /// done and their number, and may stop by returning `false`; the unfinished file is then removed.
 ///
 /// Returns the size of the file in bytes.
@@ -161,8 +165,8 @@ pub fn write_gguf<E: From<Error>>(
     let total = entries.len();
     for (done, (source, spec)) in entries.into_iter().enumerate() {
         let bytes = match source {
-            Source::Matrix(id) => permute(config, id, encode(id, spec.ty)?)?,
-            Source::Norm(id) => little_endian(&to_host(model.norm(id)?)?),
+            Source::Learned(Parameter::Matrix(id)) => permute(config, id, encode(id, spec.ty)?)?,
+            Source::Learned(parameter) => little_endian(&model.parameter_data(parameter)?),
             Source::RopeDivisors => little_endian(&frequency_divisors(config).unwrap_or_default()),
         };
         writer.write_tensor(&spec.name, &bytes).map_err(Error::from)?;
@@ -173,15 +177,20 @@ pub fn write_gguf<E: From<Error>>(
     Ok(writer.finish().map_err(Error::from)?)
 }
 
-/// ggml's rotary embedding pairs neighbouring rows; Hugging Face pairs a head's halves.
 fn permute(config: &ModelConfig, id: LayerId, bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let heads = match id.role() {
-        Some(Role::Q) => config.n_heads,
-        Some(Role::K) => config.n_kv_heads,
-        _ => return Ok(bytes),
-    };
+    let Some(heads) = interleaved_heads(config, id) else { return Ok(bytes) };
     let [rows, _] = config.shape(id);
     Ok(permute_rope_rows(&bytes, bytes.len() / rows, heads)?)
+}
+
+/// Heads whose rows a GGUF file holds in another order: there the rotary embedding pairs neighbouring rows, where
+/// Hugging Face pairs a head's halves.
+pub(crate) fn interleaved_heads(config: &ModelConfig, id: LayerId) -> Option<usize> {
+    match id.role().filter(|_| config.architecture.interleaves_rope_rows())? {
+        Role::Q => Some(config.n_heads),
+        Role::K => Some(config.n_kv_heads),
+        _ => None,
+    }
 }
 
 fn little_endian(values: &[f32]) -> Vec<u8> {

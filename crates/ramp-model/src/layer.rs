@@ -13,19 +13,23 @@ pub enum Role {
     K,
     /// `v_proj`: values.
     V,
-    /// `o_proj`: output projection of attention.
+    /// `c_attn` of GPT-2: queries, keys and values in one matrix, in this order.
+    Qkv,
+    /// `o_proj`, `attn.c_proj` of GPT-2: output projection of attention.
     O,
     /// `gate_proj` of SwiGLU.
     Gate,
-    /// `up_proj` of SwiGLU.
+    /// `up_proj` of SwiGLU, `c_fc` of GPT-2.
     Up,
-    /// `down_proj` of SwiGLU.
+    /// `down_proj` of SwiGLU, `mlp.c_proj` of GPT-2.
     Down,
 }
 
 impl Role {
-    /// All roles in execution order.
-    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+    /// The roles of every architecture, in execution order. The blocks of one model have those of
+    /// [`Architecture::roles`](crate::Architecture::roles).
+    pub const ALL: [Self; 8] =
+        [Self::Q, Self::K, Self::V, Self::Qkv, Self::O, Self::Gate, Self::Up, Self::Down];
 
     /// The GGUF spec's name for the tensor inside its block.
     #[must_use]
@@ -34,6 +38,7 @@ impl Role {
             Self::Q => "attn_q",
             Self::K => "attn_k",
             Self::V => "attn_v",
+            Self::Qkv => "attn_qkv",
             Self::O => "attn_output",
             Self::Gate => "ffn_gate",
             Self::Up => "ffn_up",
@@ -41,24 +46,10 @@ impl Role {
         }
     }
 
-    /// The Hugging Face module path inside `model.layers.N`.
-    #[must_use]
-    pub const fn hf_name(self) -> &'static str {
-        match self {
-            Self::Q => "self_attn.q_proj",
-            Self::K => "self_attn.k_proj",
-            Self::V => "self_attn.v_proj",
-            Self::O => "self_attn.o_proj",
-            Self::Gate => "mlp.gate_proj",
-            Self::Up => "mlp.up_proj",
-            Self::Down => "mlp.down_proj",
-        }
-    }
-
     /// Whether the matrix belongs to attention (the others belong to the feed-forward network).
     #[must_use]
     pub const fn is_attention(self) -> bool {
-        matches!(self, Self::Q | Self::K | Self::V | Self::O)
+        matches!(self, Self::Q | Self::K | Self::V | Self::Qkv | Self::O)
     }
 }
 
@@ -88,16 +79,6 @@ pub enum LayerId {
 }
 
 impl LayerId {
-    /// The Hugging Face tensor name.
-    #[must_use]
-    pub fn hf_name(self) -> String {
-        match self {
-            Self::TokenEmbd => "model.embed_tokens.weight".into(),
-            Self::Output => "lm_head.weight".into(),
-            Self::Block { block, role } => format!("model.layers.{block}.{}.weight", role.hf_name()),
-        }
-    }
-
     /// Index of the block, if the matrix is in one.
     #[must_use]
     pub const fn block(self) -> Option<usize> {

@@ -1,49 +1,25 @@
-//! The forward pass of Llama and Mistral models on Burn.
+//! The forward pass of every architecture on Burn.
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu};
+use std::sync::Arc;
+
+use burn::tensor::{
+    Device, Int, Tensor, TensorData,
+    activation::{sigmoid, silu},
+};
 
 use crate::{
-    attention::causal_attention,
+    architecture::NormKind,
+    attention::{Heads, causal_attention},
     config::ModelConfig,
     error::{Error, Result},
+    host,
     layer::{LayerId, Role},
+    norm::Norm,
+    parameter::{NormId, Parameter},
     rope::{Rope, RopeTables},
     source::WeightSource,
     taps::Tap,
 };
-
-/// Which RMSNorm of the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NormId {
-    /// `blk.N.attn_norm.weight`, in front of q, k and v.
-    Attn(usize),
-    /// `blk.N.ffn_norm.weight`, in front of gate and up.
-    Ffn(usize),
-    /// `output_norm.weight`, in front of the head.
-    Output,
-}
-
-impl NormId {
-    /// The GGUF tensor name.
-    #[must_use]
-    pub fn gguf_name(self) -> String {
-        match self {
-            Self::Attn(block) => format!("blk.{block}.attn_norm.weight"),
-            Self::Ffn(block) => format!("blk.{block}.ffn_norm.weight"),
-            Self::Output => "output_norm.weight".into(),
-        }
-    }
-
-    /// The Hugging Face tensor name.
-    #[must_use]
-    pub fn hf_name(self) -> String {
-        match self {
-            Self::Attn(block) => format!("model.layers.{block}.input_layernorm.weight"),
-            Self::Ffn(block) => format!("model.layers.{block}.post_attention_layernorm.weight"),
-            Self::Output => "model.norm.weight".into(),
-        }
-    }
-}
 
 /// A decoder-only language model whose weights live on a device.
 ///
@@ -53,20 +29,35 @@ impl NormId {
 pub struct CausalLm {
     config: ModelConfig,
     device: Device,
+    /// The device's tensors are memory of this process.
+    on_host: bool,
     token_embd: Tensor<2>,
+    /// `[positions, hidden]`, where positions are learned.
+    position_embd: Option<Tensor<2>>,
     blocks: Vec<Block>,
-    output_norm: Tensor<1>,
+    output_norm: Norm,
     /// `None` when tied to the embedding.
     output: Option<Tensor<2>>,
-    rope: Rope,
+    /// `None` where positions are learned.
+    rope: Option<Rope>,
 }
 
 #[derive(Clone, Debug)]
 struct Block {
-    attn_norm: Tensor<1>,
-    ffn_norm: Tensor<1>,
-    /// `[out, in]`, indexed by [`Role`].
-    weights: [Tensor<2>; 7],
+    attn_norm: Norm,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    ffn_norm: Norm,
+    /// Indexed by [`Role`]; the architecture's own roles are there.
+    linears: [Option<Linear>; Role::ALL.len()],
+}
+
+#[derive(Clone, Debug)]
+struct Linear {
+    /// `[out, in]`.
+    weight: Tensor<2>,
+    /// `[out]`.
+    bias: Option<Tensor<1>>,
 }
 
 impl CausalLm {
@@ -75,41 +66,56 @@ impl CausalLm {
     /// # Errors
     /// When a tensor is missing, has another shape than `config` gives it, or holds NaN or infinity.
     pub fn load(config: &ModelConfig, source: &dyn WeightSource, device: &Device) -> Result<Self> {
-        let matrix = |id: LayerId| -> Result<Tensor<2>> {
-            let shape = config.shape(id);
-            let tensor = source.tensor_of_shape(&id.hf_name(), &shape)?;
-            Ok(Tensor::from_data(TensorData::new(tensor.data, shape), device))
+        let matrix = |parameter: Parameter| -> Result<Tensor<2>> {
+            let tensor = source.tensor_of_shape(parameter, &config.parameter_shape(parameter))?;
+            Ok(Tensor::from_data(TensorData::new(tensor.data, tensor.shape), device))
         };
-        let norm = |id: NormId| -> Result<Tensor<1>> {
-            let tensor = source.tensor_of_shape(&id.hf_name(), &[config.hidden_size])?;
-            Ok(Tensor::from_data(TensorData::new(tensor.data, [config.hidden_size]), device))
+        let vector = |parameter: Parameter| -> Result<Tensor<1>> {
+            let tensor = source.tensor_of_shape(parameter, &config.parameter_shape(parameter))?;
+            Ok(Tensor::from_data(TensorData::new(tensor.data, tensor.shape), device))
+        };
+        let architecture = config.architecture;
+        let norm = |id: NormId| -> Result<Norm> {
+            let has_bias = architecture.norm_kind() == NormKind::Layer;
+            let bias = has_bias.then(|| vector(Parameter::NormBias(id))).transpose()?;
+            Ok(Norm { weight: vector(Parameter::Norm(id))?, bias })
+        };
+        let head_norm = |id: NormId| architecture.norms_heads().then(|| norm(id)).transpose();
+        let linear = |id: LayerId| -> Result<Linear> {
+            let bias = architecture.has_bias(id).then(|| vector(Parameter::Bias(id))).transpose()?;
+            Ok(Linear { weight: matrix(Parameter::Matrix(id))?, bias })
         };
         let blocks = (0..config.n_blocks)
             .map(|block| {
-                let weight = |role| matrix(LayerId::Block { block, role });
+                let attn_norm = norm(NormId::Attn(block))?;
+                let mut linears = [const { None }; Role::ALL.len()];
+                for &role in architecture.roles() {
+                    linears[role as usize] = Some(linear(LayerId::Block { block, role })?);
+                }
                 Ok(Block {
-                    attn_norm: norm(NormId::Attn(block))?,
+                    attn_norm,
+                    q_norm: head_norm(NormId::QHead(block))?,
+                    k_norm: head_norm(NormId::KHead(block))?,
                     ffn_norm: norm(NormId::Ffn(block))?,
-                    weights: [
-                        weight(Role::Q)?,
-                        weight(Role::K)?,
-                        weight(Role::V)?,
-                        weight(Role::O)?,
-                        weight(Role::Gate)?,
-                        weight(Role::Up)?,
-                        weight(Role::Down)?,
-                    ],
+                    linears,
                 })
             })
             .collect::<Result<_>>()?;
+        let output = Parameter::Matrix(LayerId::Output);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
-            token_embd: matrix(LayerId::TokenEmbd)?,
+            on_host: host::is_host(device),
+            token_embd: matrix(Parameter::Matrix(LayerId::TokenEmbd))?,
+            position_embd: if architecture.is_rotary() {
+                None
+            } else {
+                Some(matrix(Parameter::PositionEmbd)?)
+            },
             blocks,
             output_norm: norm(NormId::Output)?,
-            output: if config.tie_word_embeddings { None } else { Some(matrix(LayerId::Output)?) },
-            rope: Rope::new(config),
+            output: if config.tie_word_embeddings { None } else { Some(matrix(output)?) },
+            rope: architecture.is_rotary().then(|| Rope::new(config)),
         })
     }
 
@@ -133,7 +139,7 @@ impl CausalLm {
         let weight = match id {
             LayerId::TokenEmbd => Some(&self.token_embd),
             LayerId::Output => self.output.as_ref(),
-            LayerId::Block { block, role } => self.blocks.get(block).map(|b| &b.weights[role as usize]),
+            LayerId::Block { block, role } => self.blocks.get(block).and_then(|b| b.weight(role)),
         };
         weight.cloned().ok_or_else(|| Error::NoSuchLayer { name: id.to_string() })
     }
@@ -155,7 +161,8 @@ impl CausalLm {
             LayerId::TokenEmbd => Some(&mut self.token_embd),
             LayerId::Output => self.output.as_mut(),
             LayerId::Block { block, role } => {
-                self.blocks.get_mut(block).map(|b| &mut b.weights[role as usize])
+                let linear = self.blocks.get_mut(block).and_then(|b| b.linears[role as usize].as_mut());
+                linear.map(|linear| &mut linear.weight)
             }
         }
         .ok_or_else(|| Error::NoSuchLayer { name: id.to_string() })?;
@@ -170,45 +177,83 @@ impl CausalLm {
         Ok(())
     }
 
-    /// The weight of a norm, `[hidden]`.
+    /// The weight of a norm, `[channels]`.
     ///
     /// # Errors
     /// When the model has no such norm.
     pub fn norm(&self, id: NormId) -> Result<Tensor<1>> {
-        let norm = match id {
-            NormId::Attn(block) => self.blocks.get(block).map(|b| &b.attn_norm),
-            NormId::Ffn(block) => self.blocks.get(block).map(|b| &b.ffn_norm),
-            NormId::Output => Some(&self.output_norm),
-        };
-        norm.cloned().ok_or_else(|| Error::NoSuchLayer { name: id.gguf_name() })
+        Ok(self.norm_of(id)?.weight.clone())
     }
 
-    /// Replaces the weight of a norm.
+    /// The bias of a norm, `[channels]`; `None` for an RMSNorm.
+    ///
+    /// # Errors
+    /// When the model has no such norm.
+    pub fn norm_bias(&self, id: NormId) -> Result<Option<Tensor<1>>> {
+        Ok(self.norm_of(id)?.bias.clone())
+    }
+
+    /// Multiplies the channels that a norm gives by `scale`, `[channels]`: its weight and, if it has one, its bias.
     ///
     /// # Errors
     /// When the model has no such norm, or the width differs.
-    pub fn set_norm(&mut self, id: NormId, weight: Tensor<1>) -> Result<()> {
-        let slot = match id {
+    pub fn scale_norm(&mut self, id: NormId, scale: &Tensor<1>) -> Result<()> {
+        let width = self.norm_of(id)?.weight.dims();
+        if width != scale.dims() {
+            return Err(Error::Replacement {
+                name: id.gguf_name(),
+                expected: width.to_vec(),
+                found: scale.dims().to_vec(),
+            });
+        }
+        let norm = match id {
             NormId::Attn(block) => self.blocks.get_mut(block).map(|b| &mut b.attn_norm),
+            NormId::QHead(block) => self.blocks.get_mut(block).and_then(|b| b.q_norm.as_mut()),
+            NormId::KHead(block) => self.blocks.get_mut(block).and_then(|b| b.k_norm.as_mut()),
             NormId::Ffn(block) => self.blocks.get_mut(block).map(|b| &mut b.ffn_norm),
             NormId::Output => Some(&mut self.output_norm),
         }
         .ok_or_else(|| Error::NoSuchLayer { name: id.gguf_name() })?;
-        if slot.dims() != weight.dims() {
-            return Err(Error::Replacement {
-                name: id.gguf_name(),
-                expected: slot.dims().to_vec(),
-                found: weight.dims().to_vec(),
-            });
-        }
-        *slot = weight;
+        norm.weight = norm.weight.clone() * scale.clone();
+        norm.bias = norm.bias.take().map(|bias| bias * scale.clone());
         Ok(())
     }
 
-    /// Looks tokens up; `[batch, seq, hidden]`.
+    fn norm_of(&self, id: NormId) -> Result<&Norm> {
+        match id {
+            NormId::Attn(block) => self.blocks.get(block).map(|b| &b.attn_norm),
+            NormId::QHead(block) => self.blocks.get(block).and_then(|b| b.q_norm.as_ref()),
+            NormId::KHead(block) => self.blocks.get(block).and_then(|b| b.k_norm.as_ref()),
+            NormId::Ffn(block) => self.blocks.get(block).map(|b| &b.ffn_norm),
+            NormId::Output => Some(&self.output_norm),
+        }
+        .ok_or_else(|| Error::NoSuchLayer { name: id.gguf_name() })
+    }
+
+    /// Any learned tensor in host memory, row-major in the shape of [`ModelConfig::parameter_shape`].
     ///
     /// # Errors
-    /// When a row is empty, rows have different lengths, or an id has no row in the embedding.
+    /// When the model has no such tensor, or the device fails.
+    pub fn parameter_data(&self, parameter: Parameter) -> Result<Vec<f32>> {
+        let missing = || Error::NoSuchLayer { name: parameter.gguf_name() };
+        match parameter {
+            Parameter::Matrix(id) => self.weight_data(id),
+            Parameter::Bias(LayerId::Block { block, role }) => {
+                let linear = self.blocks.get(block).and_then(|b| b.linears[role as usize].as_ref());
+                to_host(linear.and_then(|linear| linear.bias.clone()).ok_or_else(missing)?)
+            }
+            Parameter::Bias(_) => Err(missing()),
+            Parameter::Norm(id) => to_host(self.norm(id)?),
+            Parameter::NormBias(id) => to_host(self.norm_bias(id)?.ok_or_else(missing)?),
+            Parameter::PositionEmbd => to_host(self.position_embd.clone().ok_or_else(missing)?),
+        }
+    }
+
+    /// Looks tokens up and adds learned positions; `[batch, seq, hidden]`.
+    ///
+    /// # Errors
+    /// When a row is empty, rows have different lengths, a row is longer than the model has positions for, or an id
+    /// has no row in the embedding.
     pub fn embed(&self, batch: &[&[u32]]) -> Result<Tensor<3>> {
         let seq = batch.first().map_or(0, |row| row.len());
         let mut ids: Vec<i32> = Vec::with_capacity(batch.len() * seq);
@@ -226,10 +271,17 @@ impl CausalLm {
         if ids.is_empty() {
             return Err(Error::Batch { row: 0, found: 0, expected: 1 });
         }
+        if let Some(limit) = self.config.max_tokens().filter(|limit| seq > *limit) {
+            return Err(Error::TooLong { found: seq, limit });
+        }
         let n = ids.len();
         let ids: Tensor<1, Int> = Tensor::from_data(TensorData::new(ids, [n]), &self.device);
         let rows = self.token_embd.clone().select(0, ids); // [batch * seq, hidden]
-        Ok(rows.reshape([batch.len(), seq, self.config.hidden_size]))
+        let rows: Tensor<3> = rows.reshape([batch.len(), seq, self.config.hidden_size]);
+        Ok(match &self.position_embd {
+            Some(positions) => rows + positions.clone().narrow(0, 0, seq).unsqueeze(),
+            None => rows,
+        })
     }
 
     /// Runs blocks `first..last` on a residual stream `[batch, seq, hidden]`.
@@ -245,10 +297,10 @@ impl CausalLm {
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>> {
         let [batch, seq, width] = hidden.dims();
-        let tables = self.rope.tables(seq, &self.device);
+        let tables = self.rope.as_ref().map(|rope| rope.tables(seq, &self.device));
         let mut x = hidden.reshape([batch * seq, width]);
         for index in blocks {
-            x = self.run_block(index, x, batch, &tables, tap)?;
+            x = self.run_block(index, x, batch, tables.as_ref(), tap)?;
         }
         Ok(x.reshape([batch, seq, width]))
     }
@@ -259,37 +311,89 @@ impl CausalLm {
         block: usize,
         x: Tensor<2>,
         batch: usize,
-        tables: &RopeTables,
+        tables: Option<&Arc<RopeTables>>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor<2>> {
-        let b = &self.blocks[block];
-        let id = |role| LayerId::Block { block, role };
-        let (heads, kv_heads, dim) = (self.config.n_heads, self.config.n_kv_heads, self.config.head_dim);
-        let seq = x.dims()[0] / batch;
-        let split = |y: Tensor<2>, heads: usize| y.reshape([batch, seq, heads, dim]).swap_dims(1, 2);
+        let b = self.blocks.get(block).ok_or_else(|| Error::NoSuchLayer { name: format!("blk.{block}") })?;
+        let ids = |roles: &[Role]| -> Vec<LayerId> {
+            roles.iter().map(|&role| LayerId::Block { block, role }).collect()
+        };
+        let linear = |role: Role, x: Tensor<2>| -> Result<Tensor<2>> {
+            let linear = b.linears[role as usize].as_ref();
+            let missing = || Error::NoSuchLayer { name: LayerId::Block { block, role }.to_string() };
+            Ok(linear.ok_or_else(missing)?.apply(x, self.on_host))
+        };
+        let architecture = self.config.architecture;
 
-        let h = self.rms_norm(x.clone(), &b.attn_norm);
-        tap.observe(&[id(Role::Q), id(Role::K), id(Role::V)], &h)?;
-        let q = tables.apply(split(b.linear(Role::Q, h.clone()), heads));
-        let k = tables.apply(split(b.linear(Role::K, h.clone()), kv_heads));
-        let v = split(b.linear(Role::V, h), kv_heads);
-        let a = causal_attention(q, k, &v, self.config.sliding_window);
-        let a = a.swap_dims(1, 2).reshape([batch * seq, heads * dim]);
-        tap.observe(&[id(Role::O)], &a)?;
-        let x = x + b.linear(Role::O, a);
+        let h = self.apply_norm(&b.attn_norm, x.clone());
+        tap.observe(&ids(architecture.attn_inputs()), &h)?;
+        let [q, k, v] = if b.linears[Role::Qkv as usize].is_some() {
+            self.split_qkv(linear(Role::Qkv, h)?)
+        } else {
+            [linear(Role::Q, h.clone())?, linear(Role::K, h.clone())?, linear(Role::V, h)?]
+        };
+        let (q, k) = (self.norm_heads(b.q_norm.as_ref(), q), self.norm_heads(b.k_norm.as_ref(), k));
+        let heads = Heads {
+            batch,
+            seq: x.dims()[0] / batch,
+            heads: self.config.n_heads,
+            kv_heads: self.config.n_kv_heads,
+            dim: self.config.head_dim,
+            window: self.config.sliding_window,
+        };
+        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.on_host);
+        tap.observe(&ids(&[Role::O]), &a)?;
+        let x = x + linear(Role::O, a)?;
 
-        let h = self.rms_norm(x.clone(), &b.ffn_norm);
-        tap.observe(&[id(Role::Gate), id(Role::Up)], &h)?;
-        let h = silu(b.linear(Role::Gate, h.clone())) * b.linear(Role::Up, h);
-        tap.observe(&[id(Role::Down)], &h)?;
-        Ok(x + b.linear(Role::Down, h))
+        let h = self.apply_norm(&b.ffn_norm, x.clone());
+        tap.observe(&ids(architecture.ffn_inputs()), &h)?;
+        let h = if b.linears[Role::Gate as usize].is_some() {
+            self.swiglu(linear(Role::Gate, h.clone())?, linear(Role::Up, h)?)
+        } else {
+            self.gelu(linear(Role::Up, h)?)
+        };
+        tap.observe(&ids(&[Role::Down]), &h)?;
+        Ok(x + linear(Role::Down, h)?)
+    }
+
+    /// Queries, keys and values of one matrix, `[rows, (heads + 2 kv_heads) * head_dim]`.
+    fn split_qkv(&self, qkv: Tensor<2>) -> [Tensor<2>; 3] {
+        let (q, kv) =
+            (self.config.n_heads * self.config.head_dim, self.config.n_kv_heads * self.config.head_dim);
+        [(0, q), (q, kv), (q + kv, kv)].map(|(start, width)| qkv.clone().narrow(1, start, width))
+    }
+
+    /// Norms each head of `[rows, heads * head_dim]`, where the model has such a norm.
+    fn norm_heads(&self, norm: Option<&Norm>, x: Tensor<2>) -> Tensor<2> {
+        let Some(norm) = norm else { return x };
+        let [rows, width] = x.dims();
+        let dim = self.config.head_dim;
+        self.apply_norm(norm, x.reshape([rows * width / dim, dim])).reshape([rows, width])
+    }
+
+    fn apply_norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
+        norm.apply(x, self.config.norm_eps, self.on_host)
+    }
+
+    fn swiglu(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+        if self.on_host { host::swiglu(gate, up) } else { silu(gate) * up }
+    }
+
+    /// GELU in its tanh form; `tanh(x) = 2 sigmoid(2 x) - 1`.
+    fn gelu(&self, x: Tensor<2>) -> Tensor<2> {
+        if self.on_host {
+            return host::gelu_tanh(x);
+        }
+        let cube = x.clone() * x.clone().square() * f64::from(host::GELU_CUBE);
+        let inner = (x.clone() + cube) * f64::from(host::GELU_SLOPE);
+        x * sigmoid(inner)
     }
 
     /// The final norm, `[batch, seq, hidden]` to `[batch * seq, hidden]`.
     #[must_use]
     pub fn finish(&self, hidden: Tensor<3>) -> Tensor<2> {
         let [batch, seq, width] = hidden.dims();
-        self.rms_norm(hidden.reshape([batch * seq, width]), &self.output_norm)
+        self.apply_norm(&self.output_norm, hidden.reshape([batch * seq, width]))
     }
 
     /// The head: normed hidden states `[rows, hidden]` to logits `[rows, vocab]`.
@@ -309,18 +413,34 @@ impl CausalLm {
         Ok(self.head(self.finish(hidden)).reshape([rows, seq, self.config.vocab_size]))
     }
 
-    /// `x / rms(x) * weight` over the last axis of `[rows, hidden]`.
-    fn rms_norm(&self, x: Tensor<2>, weight: &Tensor<1>) -> Tensor<2> {
-        let mean_square = x.clone().square().mean_dim(1); // [rows, 1]
-        let scale = mean_square.add_scalar(self.config.rms_norm_eps).sqrt().recip();
-        x * scale * weight.clone().unsqueeze()
+    /// `ln sum exp` of each row of logits, `[rows, 1]`, and the logits, `[rows, vocab]`, which need not be copied
+    /// for it.
+    #[must_use]
+    pub fn log_sum_exp(&self, logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        if self.on_host {
+            return host::log_sum_exp(logits);
+        }
+        let max = logits.clone().max_dim(1);
+        let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
+        (logits, log_sum_exp)
     }
 }
 
 impl Block {
-    /// `x W^T`, `[rows, in]` to `[rows, out]`.
-    fn linear(&self, role: Role, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.weights[role as usize].clone().transpose())
+    fn weight(&self, role: Role) -> Option<&Tensor<2>> {
+        self.linears[role as usize].as_ref().map(|linear| &linear.weight)
+    }
+}
+
+impl Linear {
+    /// `x W^T + b`, `[rows, in]` to `[rows, out]`. The transpose is a view.
+    fn apply(&self, x: Tensor<2>, on_host: bool) -> Tensor<2> {
+        let y = x.matmul(self.weight.clone().transpose());
+        match self.bias.clone() {
+            None => y,
+            Some(bias) if on_host => host::add_bias(y, bias),
+            Some(bias) => y + bias.unsqueeze(),
+        }
     }
 }
 

@@ -27,9 +27,9 @@ pub struct FoldConfig {
     /// Added to the activation scale before the power, so that a channel that never fired has a scale (Table 11:
     /// 1e-5). Above 0.
     pub epsilon: f64,
-    /// Fold the input of q, k and v into the attention norm.
+    /// Fold the input of q, k and v (or of the one matrix for all three) into the attention norm.
     pub attn: bool,
-    /// Fold the input of gate and up into the feed-forward norm.
+    /// Fold the input of gate and up (or of up alone) into the feed-forward norm.
     pub ffn: bool,
 }
 
@@ -84,7 +84,7 @@ pub struct FoldReport {
 /// For q, k and v, and again for gate and up, `s = (act + epsilon)^exponent`, divided by its mean. Column `j` of
 /// the weights is multiplied by `s_j` and channel `j` of the norm in front of them is divided by it, so that the
 /// model computes the same function. The statistics of those layers are transformed with their inputs, which
-/// become `x / s`: no second calibration pass is needed.
+/// become `x / s`: no second calibration pass is needed. A LayerNorm's bias is divided like its weight.
 ///
 /// The other layers have no norm in front that could take the inverse, and stay as they are.
 ///
@@ -99,14 +99,12 @@ pub fn fold(model: &mut CausalLm, stats: &mut CalibrationStats, config: &FoldCon
             let scales = |folded: bool, site: Site| {
                 if folded { site.scales(model, stats, config) } else { Ok(Vec::new()) }
             };
-            Ok(BlockFold {
-                attn: scales(config.attn, Site::attn(block))?,
-                ffn: scales(config.ffn, Site::ffn(block))?,
-            })
+            let [attn, ffn] = Site::of(model, block);
+            Ok(BlockFold { attn: scales(config.attn, attn)?, ffn: scales(config.ffn, ffn)? })
         })
         .collect::<Result<Vec<_>>>()?;
     for (block, folded) in blocks.iter().enumerate() {
-        for (site, scales) in [(Site::attn(block), &folded.attn), (Site::ffn(block), &folded.ffn)] {
+        for (site, scales) in Site::of(model, block).into_iter().zip([&folded.attn, &folded.ffn]) {
             if !scales.is_empty() {
                 site.apply(model, stats, scales)?;
             }
@@ -123,12 +121,13 @@ struct Site {
 }
 
 impl Site {
-    const fn attn(block: usize) -> Self {
-        Self { block, norm: NormId::Attn(block), roles: &[Role::Q, Role::K, Role::V] }
-    }
-
-    const fn ffn(block: usize) -> Self {
-        Self { block, norm: NormId::Ffn(block), roles: &[Role::Gate, Role::Up] }
+    /// The attention norm and the feed-forward norm.
+    const fn of(model: &CausalLm, block: usize) -> [Self; 2] {
+        let architecture = model.config().architecture;
+        [
+            Self { block, norm: NormId::Attn(block), roles: architecture.attn_inputs() },
+            Self { block, norm: NormId::Ffn(block), roles: architecture.ffn_inputs() },
+        ]
     }
 
     fn layers(&self) -> impl Iterator<Item = LayerId> {
@@ -169,8 +168,7 @@ impl Site {
         }
         let layers: Vec<LayerId> = self.layers().collect();
         stats.scale_input(&layers, &inverse);
-        model.set_norm(self.norm, model.norm(self.norm)? / s)?;
-        Ok(())
+        Ok(model.scale_norm(self.norm, &s.recip())?)
     }
 }
 

@@ -71,7 +71,8 @@ fn allocation(layers: &[LayerReport]) -> Table {
     if let Some(layer) = alone(LayerId::TokenEmbd) {
         table.row(["token_embd".into(), layer.format.to_string()]);
     }
-    for role in Role::ALL {
+    let has = |role: Role| layers.iter().any(|layer| layer.name.role() == Some(role));
+    for role in Role::ALL.into_iter().filter(|role| has(*role)) {
         let third = |third: usize| {
             formats(layers.iter().filter(|layer| match layer.name {
                 LayerId::Block { block, role: found } => {
@@ -176,7 +177,7 @@ mod tests {
         };
         let mut layers = vec![layer(LayerId::TokenEmbd, Q3_K)];
         for block in 0..4 {
-            for role in Role::ALL {
+            for role in Role::ALL.into_iter().filter(|role| *role != Role::Qkv) {
                 let ty = if role == Role::V && block == 1 { Q5_K } else { Q4_K };
                 layers.push(layer(LayerId::Block { block, role }, ty));
             }

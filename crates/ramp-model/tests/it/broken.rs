@@ -88,8 +88,20 @@ fn a_vocabulary_beyond_the_embedding_is_refused() {
 }
 
 #[test]
+fn a_row_longer_than_the_table_of_positions_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::random::folder(dir.path(), crate::random::GPT2, &crate::nano_dir());
+    let model = ModelFiles::open(dir.path()).unwrap().load(&Device::flex()).unwrap();
+    assert!(model.logits(&[&[5; 256]]).is_ok());
+    let message = model.logits(&[&[5; 257]]).unwrap_err().to_string();
+    assert_eq!(message, "a row of 257 tokens is too long, the model has positions for 256");
+}
+
+#[test]
 fn weights_and_tokens_that_do_not_exist_are_errors() {
     let (files, mut model) = crate::nano();
+    let fused = LayerId::Block { block: 0, role: Role::Qkv };
+    assert!(model.weight(fused).unwrap_err().to_string().contains("`blk.0.attn_qkv.weight`"));
     let absent = LayerId::Block { block: 4, role: Role::Q };
     assert!(model.weight(absent).unwrap_err().to_string().contains("`blk.4.attn_q.weight`"));
     let k = model.weight(LayerId::Output).unwrap();

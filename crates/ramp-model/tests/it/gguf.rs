@@ -1,10 +1,14 @@
 //! A model written as GGUF and read back is the same model.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Device;
 use ramp_gguf::GgmlType;
-use ramp_model::{Error, LayerId, ModelFiles, Result, TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
+use ramp_model::{
+    Error, LayerId, ModelConfig, ModelFiles, Result, TensorTypes, gguf_metadata, gguf_tensors, write_gguf,
+};
+
+use crate::random;
 
 fn types(files: &ModelFiles, ty: GgmlType) -> TensorTypes {
     files.config().layers().into_iter().map(|id| (id, ty)).collect::<BTreeMap<LayerId, GgmlType>>()
@@ -41,6 +45,49 @@ fn an_f32_file_gives_the_same_logits_and_tokens() {
     for text in [&text[..20_000], odd] {
         assert_eq!(ours.encode(text).unwrap(), theirs.encode(text).unwrap());
     }
+}
+
+/// Writes a folder as an f32 file and gives the logits of both.
+fn both_logits(folder: &Path) -> [Vec<f32>; 2] {
+    let files = ModelFiles::open(folder).unwrap();
+    let model = files.load(&Device::flex()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
+        let columns = model.config().shape(id)[1];
+        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
+    };
+    let metadata = gguf_metadata(&files).unwrap();
+    write_gguf(&path, &model, &types(&files, GgmlType::F32), metadata, encode, |_, _| true).unwrap();
+    let reopened = ModelFiles::open(&path).unwrap();
+    let shape = |config: &ModelConfig| {
+        (config.architecture, config.parameters(), config.head_dim, config.max_position_embeddings)
+    };
+    assert_eq!(shape(reopened.config()), shape(files.config()));
+    let copy = reopened.load(&Device::flex()).unwrap();
+    let tokens = crate::sample_tokens(&files, 64);
+    [model, copy].map(|model| model.logits(&[&tokens]).unwrap().try_into_vec_as().unwrap())
+}
+
+#[test]
+fn every_architecture_survives_the_file() {
+    for config in [random::QWEN2, random::QWEN3, random::QWEN2_YARN, random::GPT2] {
+        let dir = tempfile::tempdir().unwrap();
+        random::folder(dir.path(), config, &crate::nano_dir());
+        let [folder, file] = both_logits(dir.path());
+        assert_eq!(folder, file, "{config}");
+    }
+}
+
+#[test]
+fn the_scaling_of_yarn_changes_something() {
+    let logits = |config: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        random::folder(dir.path(), config, &crate::nano_dir());
+        both_logits(dir.path())[1].clone()
+    };
+    let plain = random::QWEN2_YARN.replace("\"yarn\"", "\"default\"");
+    assert_ne!(logits(random::QWEN2_YARN), logits(&plain));
 }
 
 #[test]

@@ -4,6 +4,9 @@
 mod broken;
 mod gguf;
 mod oracle;
+mod random;
+mod threads;
+mod transformers;
 
 use std::path::PathBuf;
 

@@ -7,6 +7,10 @@ use ramp_model::ModelFiles;
 
 use super::*;
 
+/// Models with random weights.
+#[path = "../../../ramp-model/tests/it/random.rs"]
+mod random;
+
 struct Nano {
     model: CausalLm,
     stats: CalibrationStats,
@@ -76,6 +80,34 @@ fn folding_keeps_the_function_and_transforms_the_statistics() {
             assert!(relative(&expected.mean_sq(), &found.mean_sq()) < 1e-3, "{id}");
             assert_eq!(expected.count, found.count);
         }
+    }
+}
+
+#[test]
+fn a_layer_norm_is_folded_with_its_bias() {
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/nano");
+    let dir = tempfile::tempdir().unwrap();
+    random::folder(dir.path(), random::GPT2, &nano);
+    let base = ModelFiles::open(dir.path()).unwrap().load(&Device::flex()).unwrap();
+    let tokens: Vec<u32> = (0..200).map(|i| (i * 37 + 11) % 2048).collect();
+    let mut stats = collect(&base, &tokens);
+    let mut model = base.clone();
+    fold(&mut model, &mut stats, &FoldConfig::paper()).unwrap();
+
+    let logits =
+        |model: &CausalLm| -> Vec<f32> { model.logits(&[&tokens]).unwrap().try_into_vec_as().unwrap() };
+    let difference = relative(&logits(&base), &logits(&model));
+    assert!(difference < 1e-4, "{difference}");
+    for id in base.config().layers() {
+        let same = model.weight_data(id).unwrap() == base.weight_data(id).unwrap();
+        assert_eq!(same, !matches!(id.role(), Some(Role::Qkv | Role::Up)), "{id}");
+    }
+    let bias = |model: &CausalLm| -> Vec<f32> {
+        model.norm_bias(NormId::Ffn(1)).unwrap().unwrap().try_into_vec_as().unwrap()
+    };
+    assert_ne!(bias(&base), bias(&model));
+    for (id, expected) in collect(&model, &tokens).iter() {
+        assert!(relative(&expected.max_abs, &stats.get(id).unwrap().max_abs) < 1e-3, "{id}");
     }
 }
 

@@ -18,7 +18,7 @@ const BATCH_TOKENS: u64 = 2048;
 pub struct Memory {
     /// The model, as f32.
     pub weights: u64,
-    /// The matrices that folding changes (q, k, v, gate, up), next to the originals.
+    /// The matrices that folding changes (those behind a norm), next to the originals.
     pub folded: u64,
     /// Gram matrices of the inputs, in f64 on the host, for GPTQ rounding.
     pub gram: u64,
@@ -38,16 +38,19 @@ impl Memory {
     pub(super) fn estimate(options: &PlanOptions, problem: &Problem, config: &ModelConfig) -> Self {
         let parameters = config.n_params() as u64;
         let weights = F32.saturating_mul(parameters);
-        let folded = [Role::Q, Role::K, Role::V, Role::Gate, Role::Up]
+        let folded = [config.architecture.attn_inputs(), config.architecture.ffn_inputs()]
+            .concat()
             .into_iter()
             .map(|role| F32 * config.n_weights(LayerId::Block { block: 0, role }) as u64)
             .sum::<u64>()
             .saturating_mul(config.n_blocks as u64)
             .saturating_mul(u64::from(options.fold));
-        // The inputs of q, k, v; of o; of gate, up; of down; of the head.
+        // Layers behind one norm share an input.
         let square = |width: usize| 8 * (width * width) as u64;
-        let inputs = [Role::Q, Role::O, Role::Gate, Role::Down].into_iter();
-        let block: u64 = inputs.map(|role| square(config.shape(LayerId::Block { block: 0, role })[1])).sum();
+        let shared = [config.architecture.attn_inputs(), config.architecture.ffn_inputs()];
+        let inputs = shared.iter().filter_map(|roles| roles.first()).chain(&[Role::O, Role::Down]);
+        let block: u64 =
+            inputs.map(|&role| square(config.shape(LayerId::Block { block: 0, role })[1])).sum();
         let head = if config.tie_word_embeddings { 0 } else { square(config.hidden_size) };
         let gram = (config.n_blocks as u64).saturating_mul(block).saturating_add(head)
             * u64::from(matches!(options.rounding, Rounding::Gptq(_)));

@@ -1,0 +1,39 @@
+//! Scores the first windows of a text, once for each line on the standard input, and prints the time of each pass:
+//! `cargo xtask bench forward` runs it in turns with another program.
+//!
+//! `score_windows MODEL TEXT CTX WINDOWS TOKENS.json`; the last file is written, for the other program.
+#![allow(clippy::print_stdout, reason = "a program at the command line")]
+
+use std::{env, error::Error, fs, io, path::PathBuf, time::Instant};
+
+use burn::tensor::Device;
+use ramp_eval::{Bos, Protocol, Scored, perplexity};
+use ramp_model::ModelFiles;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let [model, text, ctx, windows, tokens] = args.as_slice() else {
+        return Err("usage: score_windows MODEL TEXT CTX WINDOWS TOKENS.json".into());
+    };
+    let files = ModelFiles::open(&PathBuf::from(model))?;
+    let ids = files.tokenizer()?.encode(&fs::read_to_string(text)?)?;
+    let protocol = Protocol {
+        ctx: ctx.parse()?,
+        bos: Bos::Never,
+        scored: Scored::All,
+        min_windows: 1,
+        max_windows: Some(windows.parse()?),
+    };
+    let windows = protocol.windows(&ids, None)?;
+    fs::write(tokens, serde_json::to_string(&windows.tokens())?)?;
+    let model = files.load(&Device::flex())?;
+    println!("ready");
+    for line in io::stdin().lines() {
+        line?;
+        let start = Instant::now();
+        let result = perplexity(&model, &windows, |_| true)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{}", serde_json::json!({ "seconds": seconds, "mean_nll": result.mean_nll }));
+    }
+    Ok(())
+}

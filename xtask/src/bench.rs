@@ -1,0 +1,20 @@
+//! `cargo xtask bench`: speeds that are compared with another program, both sides in one run.
+
+mod forward;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+
+/// What to measure.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch.
+    Forward(forward::Args),
+}
+
+pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Forward(args) => forward::run(workspace, args),
+    }
+}
