@@ -1,13 +1,13 @@
 //! What Q2_K, Q4_K and Q5_K share: super-blocks whose sub-blocks have an integer scale and an integer minimum.
 
 use super::search::{
-    AffineFit, AffineSearch, Rows, WEIGHTED, affine_code, make_qkx_quants, make_qp_quants, rows,
+    AffineFit, AffineSearch, Rows, WEIGHTED, affine_code, make_qkx_quants, make_qp_quants, rows, squares, sum,
 };
 use super::vector::{MAX_LANES, Vector, nearest_int};
 use super::{GROUP, Importance, QK_K, binary16, sums_of_squares};
 
 /// What tells the types apart: `S` sub-blocks of `N` weights.
-pub(super) trait AffineFormat<const S: usize, const N: usize> {
+pub(super) trait AffineFormat<const S: usize, const N: usize, const B: usize> {
     /// The largest code of a weight.
     const NMAX: f32;
     /// The largest code of a scale or a minimum.
@@ -30,6 +30,9 @@ pub(super) trait AffineFormat<const S: usize, const N: usize> {
 
     /// Scale and minimum of sub-block `j`, as they are read.
     fn unpack(packed: &Self::Packed, j: usize) -> (u8, u8);
+
+    /// Stores a super-block.
+    fn write(fit: &SuperBlock<Self::Packed>, block: &mut [u8; B]);
 }
 
 /// A super-block before its codes are packed.
@@ -79,13 +82,12 @@ impl<const S: usize> Found<S> {
     }
 }
 
-/// Encodes super-blocks; `write` stores one. Says whether all of them decode to finite weights.
+/// Encodes super-blocks. Says whether all of them decode to finite weights.
 #[inline(always)]
-pub(super) fn encode<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: usize, const B: usize>(
+pub(super) fn encode<F: AffineFormat<S, N, B>, V: Vector, const S: usize, const N: usize, const B: usize>(
     weights: &[[f32; QK_K]],
     importance: Importance<'_, QK_K>,
     blocks: &mut [[u8; B]],
-    write: impl Fn(&SuperBlock<F::Packed>, &mut [u8; B]),
 ) -> bool {
     let mut finite = true;
     for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
@@ -96,7 +98,7 @@ pub(super) fn encode<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: 
         let weighted = importance.is_some();
         let mut w = [0.0; GROUP * QK_K];
         if let Some(importance) = importance {
-            importance_weights::<F, S, N>(weights, group * GROUP, importance, &mut w);
+            importance_weights(F::SIGMA, weights, group * GROUP, importance, &mut w);
         }
         for at in (0..weights.len() * S).step_by(V::LANES) {
             let x: Rows<V, N> = rows(&all[at * N..]);
@@ -114,7 +116,11 @@ pub(super) fn encode<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: 
             found.store(at, &fit);
         }
 
-        let integers = if weighted { searched_scales::<F, V, S, N>(&found) } else { nearest_scales::<F, S, N>(&found) };
+        let integers = if weighted {
+            searched_scales::<V, S>(F::SCALE_MAX, &found)
+        } else {
+            nearest_scales(F::SCALE_MAX, &found)
+        };
         for (i, ((weights, block), integers)) in weights.iter().zip(blocks).zip(integers).enumerate() {
             let packed = F::pack(integers.scales, integers.mins, weighted);
             let mut fit = SuperBlock {
@@ -123,9 +129,9 @@ pub(super) fn encode<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: 
                 packed,
                 codes: [0; QK_K],
             };
-            requantize::<F, S, N>(&mut fit, weights, &found, i, weighted);
+            requantize::<F, S, N, B>(&mut fit, weights, &found, i, weighted);
             finite &= fit.is_finite();
-            write(&fit, block);
+            F::write(&fit, block);
         }
     }
     finite
@@ -133,7 +139,8 @@ pub(super) fn encode<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: 
 
 /// `importance * sqrt(sigma^2 + x^2)` of super-blocks from number `first` on.
 #[inline(always)]
-fn importance_weights<F: AffineFormat<S, N>, const S: usize, const N: usize>(
+pub(super) fn importance_weights(
+    sigma: f32,
     weights: &[[f32; QK_K]],
     first: usize,
     importance: &[[f32; QK_K]],
@@ -141,7 +148,7 @@ fn importance_weights<F: AffineFormat<S, N>, const S: usize, const N: usize>(
 ) {
     let sums = sums_of_squares(weights);
     for (i, ((weights, sum), w)) in weights.iter().zip(sums).zip(w.as_chunks_mut::<QK_K>().0).enumerate() {
-        let sigma2 = F::SIGMA * sum / QK_K as f32;
+        let sigma2 = sigma * sum / QK_K as f32;
         let importance = &importance[(first + i) % importance.len()];
         for ((w, &x), &importance) in w.iter_mut().zip(weights).zip(importance) {
             *w = importance * (sigma2 + x * x).sqrt();
@@ -160,24 +167,26 @@ struct Integers<const S: usize> {
 
 /// Relative to the largest scale and to the largest minimum.
 #[inline(always)]
-fn nearest_scales<F: AffineFormat<S, N>, const S: usize, const N: usize>(found: &Found<S>) -> [Integers<S>; GROUP] {
-    let nearest = |x: &[f32; S]| {
-        let max = x.iter().fold(0.0_f32, |max, &x| if x > max { x } else { max });
-        let inverse = if max > 0.0 { F::SCALE_MAX / max } else { 0.0 };
-        (max / F::SCALE_MAX, x.map(|x| nearest_int(inverse * x) as u8))
-    };
-    std::array::from_fn(|i| {
-        let ((d, scales), (dmin, mins)) = (nearest(&found.scales[i]), nearest(&found.mins[i]));
-        Integers { d, dmin, scales, mins }
-    })
+fn nearest_scales<const S: usize>(scale_max: f32, found: &Found<S>) -> [Integers<S>; GROUP] {
+    let mut out = [Integers { d: 0.0, dmin: 0.0, scales: [0; S], mins: [0; S] }; GROUP];
+    for (out, (scales, mins)) in out.iter_mut().zip(found.scales.iter().zip(&found.mins)) {
+        (out.d, out.scales) = nearest(scale_max, scales);
+        (out.dmin, out.mins) = nearest(scale_max, mins);
+    }
+    out
+}
+
+#[inline(always)]
+fn nearest<const S: usize>(scale_max: f32, x: &[f32; S]) -> (f32, [u8; S]) {
+    let max = x.iter().fold(0.0_f32, |max, &x| if x > max { x } else { max });
+    let inverse = if max > 0.0 { scale_max / max } else { 0.0 };
+    (max / scale_max, x.map(|x| nearest_int(inverse * x) as u8))
 }
 
 /// By a search that weights each sub-block with the sum of its weights. Scales and minima of all super-blocks are
 /// lanes.
 #[inline(always)]
-fn searched_scales<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: usize>(
-    found: &Found<S>,
-) -> [Integers<S>; GROUP] {
+fn searched_scales<V: Vector, const S: usize>(scale_max: f32, found: &Found<S>) -> [Integers<S>; GROUP] {
     let mut out = [Integers { d: 0.0, dmin: 0.0, scales: [0; S], mins: [0; S] }; GROUP];
     let (mut buffer, mut factors) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
     for (half, x) in [&found.scales, &found.mins].into_iter().enumerate() {
@@ -185,7 +194,7 @@ fn searched_scales<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: us
             let x: Rows<V, S> = rows(x[first..].as_flattened());
             let w: Rows<V, S> = rows(found.sum_w[first..].as_flattened());
             let mut codes = [V::zero(); S];
-            make_qp_quants(F::SCALE_MAX, &x, &w, &mut codes).store(&mut factors);
+            make_qp_quants(scale_max, &x, &w, &mut codes).store(&mut factors);
             for (j, codes) in codes.iter().enumerate() {
                 codes.store(&mut buffer);
                 for (block, &code) in out[first..].iter_mut().take(V::LANES).zip(&buffer) {
@@ -202,7 +211,7 @@ fn searched_scales<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: us
 
 /// Rounds the weights with the scales as they are stored. Sub-blocks of scale 0 have the codes of the search.
 #[inline(always)]
-fn requantize<F: AffineFormat<S, N>, const S: usize, const N: usize>(
+fn requantize<F: AffineFormat<S, N, B>, const S: usize, const N: usize, const B: usize>(
     fit: &mut SuperBlock<F::Packed>,
     weights: &[f32; QK_K],
     found: &Found<S>,
@@ -255,7 +264,10 @@ pub(super) fn unpack_k4(packed: &[u8; 12], j: usize) -> (u8, u8) {
 /// `sqrt(mean(x^2)) + |x|` of each sub-block of 32: the weights of Q4_K's and Q5_K's error without importance.
 #[inline(always)]
 pub(super) fn rms_plus_magnitude<V: Vector>(x: &Rows<V, 32>) -> Rows<V, 32> {
-    let sum = x.iter().fold(V::zero(), |sum, &x| sum + x * x);
-    let rms = (sum / V::splat(32.0)).sqrt();
-    x.map(|x| rms + x.abs())
+    let rms = (sum(&squares(x)) / V::splat(32.0)).sqrt();
+    let mut w = *x;
+    for w in &mut w {
+        *w = rms + w.abs();
+    }
+    w
 }

@@ -57,7 +57,10 @@ mod tests {
     fn every_binary16_is_read_as_half_reads_it() {
         for bits in 0..=u16::MAX {
             let (expected, found) = (f16::from_bits(bits).to_f32(), to_f32(bits));
-            assert!(expected.to_bits() == found.to_bits() || expected.is_nan() && found.is_nan(), "{bits:#x}");
+            assert!(
+                expected.to_bits() == found.to_bits() || expected.is_nan() && found.is_nan(),
+                "{bits:#x}"
+            );
         }
     }
 
@@ -67,11 +70,16 @@ mod tests {
             let value = f32::from_bits(bits);
             let expected = f16::from_f32(value);
             let found = from_f32(value);
-            assert!(expected.to_bits() == found || value.is_nan() && f16::from_bits(found).is_nan(), "{value:e}");
+            assert!(
+                expected.to_bits() == found || value.is_nan() && f16::from_bits(found).is_nan(),
+                "{value:e}"
+            );
         };
         // All patterns of the upper 16 bits, with lower bits at and around the middle between two steps.
         for high in 0..=u32::from(u16::MAX) {
-            for low in [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x9000, 0xf000, 0xffff] {
+            for low in
+                [0, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x9000, 0xf000, 0xffff]
+            {
                 check(high << 16 | low);
             }
         }

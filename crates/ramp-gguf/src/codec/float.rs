@@ -1,8 +1,8 @@
 //! F32, F16 and BF16: one value after the other, little-endian.
 
-use super::binary16;
 use super::kernel::RowCodec;
 use super::vector::Vector;
+use super::{binary16, largest_magnitude};
 
 pub(super) struct F32;
 pub(super) struct F16;
@@ -11,14 +11,15 @@ pub(super) struct Bf16;
 impl RowCodec for F32 {
     #[inline(always)]
     fn encode<V: Vector>(weights: &[f32], _imatrix: Option<&[f32]>, bytes: &mut [u8]) -> bool {
-        weights.iter().zip(bytes.as_chunks_mut().0).fold(true, |finite, (weight, bytes)| {
+        // Two loops, so that the first one is a copy.
+        for (weight, bytes) in weights.iter().zip(bytes.as_chunks_mut().0) {
             *bytes = weight.to_le_bytes();
-            finite & weight.is_finite()
-        })
+        }
+        largest_magnitude(weights) < f32::INFINITY.to_bits()
     }
 
     #[inline(always)]
-    fn decode(bytes: &[u8], weights: &mut [f32]) {
+    fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
         for (bytes, weight) in bytes.as_chunks().0.iter().zip(weights) {
             *weight = f32::from_le_bytes(*bytes);
         }
@@ -36,7 +37,7 @@ impl RowCodec for F16 {
     }
 
     #[inline(always)]
-    fn decode(bytes: &[u8], weights: &mut [f32]) {
+    fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
         for (bytes, weight) in bytes.as_chunks().0.iter().zip(weights) {
             *weight = binary16::to_f32(u16::from_le_bytes(*bytes));
         }
@@ -57,7 +58,7 @@ impl RowCodec for Bf16 {
     }
 
     #[inline(always)]
-    fn decode(bytes: &[u8], weights: &mut [f32]) {
+    fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
         for (bytes, weight) in bytes.as_chunks().0.iter().zip(weights) {
             *weight = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
         }

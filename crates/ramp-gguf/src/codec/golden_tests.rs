@@ -6,9 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::GgmlType::{
-    IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
-};
+use crate::GgmlType::{IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use crate::{GgmlType, encode};
 
 const ROWS: usize = 16;

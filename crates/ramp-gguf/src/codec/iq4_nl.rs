@@ -7,7 +7,7 @@
 //!
 //! Weight: `d * KVALUES[code]`, with the values of [`KVALUES`].
 
-use super::search::{KVALUES, Rows, best_index, make_iq4_scales, rows_of_blocks};
+use super::search::{KVALUES, Rows, best_index, make_iq4_scales, rows_of_blocks, squares, sum};
 use super::vector::{MAX_LANES, Vector};
 use super::{BlockCodec, F16_MAX, Importance, binary16};
 
@@ -20,23 +20,28 @@ impl BlockCodec<N, 18> for Iq4Nl {
     const MAX: f32 = F16_MAX * 127.0;
 
     #[inline(always)]
-    fn encode<V: Vector>(weights: &[[f32; N]], importance: Importance<'_, N>, blocks: &mut [[u8; 18]]) -> bool {
+    fn encode<V: Vector>(
+        weights: &[[f32; N]],
+        importance: Importance<'_, N>,
+        blocks: &mut [[u8; 18]],
+    ) -> bool {
         let mut finite = true;
-        for (group, (weights, blocks)) in weights.chunks(V::LANES).zip(blocks.chunks_mut(V::LANES)).enumerate() {
+        for (group, (weights, blocks)) in
+            weights.chunks(V::LANES).zip(blocks.chunks_mut(V::LANES)).enumerate()
+        {
             let x: Rows<V, N> = rows_of_blocks(weights);
-            let w: Rows<V, N> = match importance {
-                None => x.map(|x| x * x),
-                Some(importance) => {
-                    let mut lanes = [[0.0; N]; MAX_LANES];
-                    for (lane, w) in lanes[..weights.len()].iter_mut().enumerate() {
-                        *w = importance[(group * V::LANES + lane) % importance.len()];
-                    }
-                    let w: Rows<V, N> = rows_of_blocks(&lanes);
-                    let sum = x.iter().fold(V::zero(), |sum, &x| sum + x * x);
-                    let sigma2 = sum * V::splat(2.0 / N as f32);
-                    std::array::from_fn(|i| w[i] * (sigma2 + x[i] * x[i]).sqrt())
+            let mut w = squares(&x);
+            if let Some(importance) = importance {
+                let mut lanes = [[0.0; N]; MAX_LANES];
+                for (lane, w) in lanes[..weights.len()].iter_mut().enumerate() {
+                    *w = importance[(group * V::LANES + lane) % importance.len()];
                 }
-            };
+                let importance: Rows<V, N> = rows_of_blocks(&lanes);
+                let sigma2 = sum(&w) * V::splat(2.0 / N as f32);
+                for i in 0..N {
+                    w[i] = importance[i] * (sigma2 + w[i]).sqrt();
+                }
+            }
             let mut scales = [0.0; MAX_LANES];
             make_iq4_scales(&x, &w).store(&mut scales);
             for ((weights, block), scale) in weights.iter().zip(blocks).zip(scales) {
@@ -55,7 +60,7 @@ impl BlockCodec<N, 18> for Iq4Nl {
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 18], weights: &mut [f32; N]) {
+    fn decode<V: Vector>(block: &[u8; 18], weights: &mut [f32; N]) {
         let d = binary16::read(block);
         for l in 0..16 {
             weights[l] = d * KVALUES[usize::from(block[2 + l] & 0xf)];

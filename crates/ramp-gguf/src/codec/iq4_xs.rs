@@ -9,9 +9,10 @@
 //!
 //! Weight: `d * (scale - 32) * KVALUES[code]`, with the values of [`KVALUES`].
 
-use super::search::{KVALUES, Rows, best_index, make_iq4_scales, rows};
+use super::affine_block::importance_weights;
+use super::search::{KVALUES, Rows, best_index, make_iq4_scales, rows, squares};
 use super::vector::{Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, sums_of_squares};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16};
 
 /// Sub-blocks per super-block.
 const S: usize = 8;
@@ -34,20 +35,14 @@ impl BlockCodec<QK_K, 136> for Iq4Xs {
             let all = weights.as_flattened();
             let mut w = [0.0; GROUP * QK_K];
             if let Some(importance) = importance {
-                let each = weights.iter().zip(sums_of_squares(weights)).zip(w.as_chunks_mut::<QK_K>().0);
-                for (i, ((weights, sum), w)) in each.enumerate() {
-                    let sigma2 = sum * (2.0 / QK_K as f32);
-                    let importance = &importance[(group * GROUP + i) % importance.len()];
-                    for ((w, &x), &importance) in w.iter_mut().zip(weights).zip(importance) {
-                        *w = importance * (sigma2 + x * x).sqrt();
-                    }
-                }
+                // `sum * (2 / 256)` upstream; both are exact.
+                importance_weights(2.0, weights, group * GROUP, importance, &mut w);
             }
             let mut scales = [[0.0; S]; GROUP];
             for at in (0..weights.len() * S).step_by(V::LANES) {
                 let x: Rows<V, N> = rows(&all[at * N..]);
                 let w: Rows<V, N> =
-                    if importance.is_some() { rows(&w[at * N..all.len()]) } else { x.map(|x| x * x) };
+                    if importance.is_some() { rows(&w[at * N..all.len()]) } else { squares(&x) };
                 make_iq4_scales(&x, &w).store(&mut scales.as_flattened_mut()[at..]);
             }
             for ((weights, scales), block) in weights.iter().zip(&scales).zip(blocks) {
@@ -58,7 +53,7 @@ impl BlockCodec<QK_K, 136> for Iq4Xs {
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 136], weights: &mut [f32; QK_K]) {
+    fn decode<V: Vector>(block: &[u8; 136], weights: &mut [f32; QK_K]) {
         let d = binary16::read(block);
         let high = u16::from_le_bytes([block[2], block[3]]);
         let sub_blocks = block[8..].as_chunks::<16>().0.iter().zip(weights.as_chunks_mut::<N>().0);

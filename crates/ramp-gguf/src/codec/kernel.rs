@@ -18,7 +18,7 @@ pub(super) trait RowCodec {
     fn encode<V: Vector>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &mut [u8]) -> bool;
 
     /// Decodes whole blocks.
-    fn decode(bytes: &[u8], weights: &mut [f32]);
+    fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]);
 }
 
 pub(super) type Encode = fn(&[f32], Option<&[f32]>, &mut [u8]) -> bool;
@@ -60,7 +60,7 @@ impl Isa {
 /// The codec `C` for `isa`, which must be one that [`Isa::available`] gave.
 pub(super) fn kernels<C: RowCodec>(isa: Isa) -> (Encode, Decode) {
     match isa {
-        Isa::Portable => (C::encode::<Portable>, C::decode),
+        Isa::Portable => (C::encode::<Portable>, C::decode::<Portable>),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => (
             // SAFETY: `isa` says that the CPU has what the function is compiled for.
@@ -87,7 +87,7 @@ fn encode_avx2<C: RowCodec>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &mu
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn decode_avx2<C: RowCodec>(bytes: &[u8], weights: &mut [f32]) {
-    C::decode(bytes, weights);
+    C::decode::<Avx2>(bytes, weights);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -99,5 +99,5 @@ fn encode_avx512<C: RowCodec>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn decode_avx512<C: RowCodec>(bytes: &[u8], weights: &mut [f32]) {
-    C::decode(bytes, weights);
+    C::decode::<Avx512>(bytes, weights);
 }

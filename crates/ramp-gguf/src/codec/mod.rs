@@ -50,14 +50,35 @@ trait BlockCodec<const W: usize, const B: usize> {
     const MAX: f32;
 
     /// Writes blocks of whole rows and says whether their scales are finite.
-    fn encode<V: Vector>(
-        weights: &[[f32; W]],
-        importance: Importance<'_, W>,
-        blocks: &mut [[u8; B]],
-    ) -> bool;
+    fn encode<V: Vector>(weights: &[[f32; W]], importance: Importance<'_, W>, blocks: &mut [[u8; B]])
+    -> bool;
 
     /// Reads one block.
-    fn decode(block: &[u8; B], weights: &mut [f32; W]);
+    fn decode<V: Vector>(block: &[u8; B], weights: &mut [f32; W]);
+}
+
+/// The bits of the largest magnitude, which are ordered as the magnitudes are: above those of infinity for NaN.
+#[inline(always)]
+fn largest_magnitude(weights: &[f32]) -> u32 {
+    weights.iter().fold(0, |max, weight| max.max(weight.abs().to_bits()))
+}
+
+/// Writes `d * code - m` for each code.
+#[inline(always)]
+fn scale_codes<V: Vector>(d: f32, m: f32, codes: &[u8], weights: &mut [f32]) {
+    let (d, m) = (V::splat(d), V::splat(m));
+    for (codes, weights) in codes.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        (d * V::from_bytes(codes) - m).store(weights);
+    }
+}
+
+/// Writes `d * (code - zero)` for each code.
+#[inline(always)]
+fn scale_centered_codes<V: Vector>(d: f32, zero: f32, codes: &[u8], weights: &mut [f32]) {
+    let (d, zero) = (V::splat(d), V::splat(zero));
+    for (codes, weights) in codes.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        (d * (V::from_bytes(codes) - zero)).store(weights);
+    }
 }
 
 /// A block type as a codec of rows.
@@ -66,8 +87,7 @@ struct Blocks<C, const W: usize, const B: usize>(PhantomData<C>);
 impl<C: BlockCodec<W, B>, const W: usize, const B: usize> RowCodec for Blocks<C, W, B> {
     #[inline(always)]
     fn encode<V: Vector>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &mut [u8]) -> bool {
-        // False for NaN, too.
-        if !weights.iter().fold(true, |fits, weight| fits & (weight.abs() <= C::MAX)) {
+        if largest_magnitude(weights) > C::MAX.to_bits() {
             return false;
         }
         let importance = imatrix.map(|imatrix| imatrix.as_chunks::<W>().0);
@@ -75,10 +95,10 @@ impl<C: BlockCodec<W, B>, const W: usize, const B: usize> RowCodec for Blocks<C,
     }
 
     #[inline(always)]
-    fn decode(bytes: &[u8], weights: &mut [f32]) {
+    fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
         let ((blocks, _), (weights, _)) = (bytes.as_chunks::<B>(), weights.as_chunks_mut::<W>());
         for (block, weights) in blocks.iter().zip(weights) {
-            C::decode(block, weights);
+            C::decode::<V>(block, weights);
         }
     }
 }

@@ -9,14 +9,14 @@
 //!
 //! Weight: `d * scale * code - dmin * min`.
 
-use super::affine_block::{self, AffineFormat};
+use super::affine_block::{self, AffineFormat, SuperBlock};
 use super::search::{AffineSearch, Rows};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16};
+use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
 
 pub(super) struct Q2K;
 
-impl AffineFormat<16, 16> for Q2K {
+impl AffineFormat<16, 16, 84> for Q2K {
     const NMAX: f32 = 3.0;
     const SCALE_MAX: f32 = 15.0;
     const SEARCH: AffineSearch = AffineSearch { rmin: -0.5, rdelta: 0.1, nstep: 15 };
@@ -26,7 +26,11 @@ impl AffineFormat<16, 16> for Q2K {
 
     #[inline(always)]
     fn own_weights<V: Vector>(x: &Rows<V, 16>) -> Rows<V, 16> {
-        x.map(V::abs)
+        let mut w = *x;
+        for w in &mut w {
+            *w = w.abs();
+        }
+        w
     }
 
     /// Codes outside 4 bits spill into their neighbour's, as upstream.
@@ -39,6 +43,19 @@ impl AffineFormat<16, 16> for Q2K {
     fn unpack(packed: &[u8; 16], j: usize) -> (u8, u8) {
         (packed[j] & 0xf, packed[j] >> 4)
     }
+
+    #[inline(always)]
+    fn write(fit: &SuperBlock<[u8; 16]>, block: &mut [u8; 84]) {
+        block[0..16].copy_from_slice(&fit.packed);
+        let halves = block[16..80].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<128>().0);
+        for (bytes, codes) in halves {
+            for l in 0..32 {
+                bytes[l] = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
+            }
+        }
+        block[80..82].copy_from_slice(&fit.d.to_le_bytes());
+        block[82..84].copy_from_slice(&fit.dmin.to_le_bytes());
+    }
 }
 
 impl BlockCodec<QK_K, 84> for Q2K {
@@ -50,33 +67,25 @@ impl BlockCodec<QK_K, 84> for Q2K {
         importance: Importance<'_, QK_K>,
         blocks: &mut [[u8; 84]],
     ) -> bool {
-        affine_block::encode::<Self, V, 16, 16, 84>(weights, importance, blocks, |fit, block| {
-            block[0..16].copy_from_slice(&fit.packed);
-            let halves = block[16..80].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<128>().0);
-            for (bytes, codes) in halves {
-                for l in 0..32 {
-                    bytes[l] = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
-                }
-            }
-            block[80..82].copy_from_slice(&fit.d.to_le_bytes());
-            block[82..84].copy_from_slice(&fit.dmin.to_le_bytes());
-        })
+        affine_block::encode::<Self, V, 16, 16, 84>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 84], weights: &mut [f32; QK_K]) {
+    fn decode<V: Vector>(block: &[u8; 84], weights: &mut [f32; QK_K]) {
         let (d, dmin) = (binary16::read(&block[80..]), binary16::read(&block[82..]));
-        let halves = block[16..80].as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<128>().0);
-        for (half, (bytes, weights)) in halves.enumerate() {
-            for (quarter, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                for (part, weights) in weights.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                    let packed = block[8 * half + 2 * quarter + part];
-                    let (d, m) = (d * f32::from(packed & 0xf), dmin * f32::from(packed >> 4));
-                    for l in 0..16 {
-                        weights[l] = d * f32::from(bytes[16 * part + l] >> (2 * quarter) & 3) - m;
-                    }
-                }
+        let mut codes = [0; QK_K];
+        let halves = block[16..80].as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<128>().0);
+        for (bytes, codes) in halves {
+            for l in 0..32 {
+                let byte = bytes[l];
+                (codes[l], codes[l + 32]) = (byte & 3, byte >> 2 & 3);
+                (codes[l + 64], codes[l + 96]) = (byte >> 4 & 3, byte >> 6);
             }
+        }
+        let sub_blocks = codes.as_chunks::<16>().0.iter().zip(weights.as_chunks_mut::<16>().0);
+        for ((codes, weights), packed) in sub_blocks.zip(&block[..16]) {
+            let (d, m) = (d * f32::from(packed & 0xf), dmin * f32::from(packed >> 4));
+            scale_codes::<V>(d, m, codes, weights);
         }
     }
 }

@@ -12,9 +12,10 @@
 //!
 //! Weight: `d * (scale - 32) * (code - 4)`.
 
-use super::search::{Rows, column, make_q3_quants, make_qx_quants, rows, symmetric_code};
+use super::affine_block::importance_weights;
+use super::search::{Rows, make_q3_quants, make_qx_quants, rows, sum, symmetric_code};
 use super::vector::{MAX_LANES, Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, sums_of_squares};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_centered_codes};
 
 /// Sub-blocks per super-block, and weights per sub-block.
 const N: usize = 16;
@@ -32,14 +33,16 @@ impl BlockCodec<QK_K, 110> for Q3K {
     ) -> bool {
         let mut finite = true;
         for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
-            match importance {
-                None => own_fit::<V>(weights, |i, d, packed, codes| {
-                    finite &= write(d, &packed, &weights[i], codes, &mut blocks[i]);
-                }),
-                Some(importance) => {
-                    weighted_fit::<V>(weights, group * GROUP, importance, |i, d, packed, codes| {
-                        finite &= write(d, &packed, &weights[i], codes, &mut blocks[i]);
-                    });
+            if let Some(importance) = importance {
+                let found = Weighted::fit::<V>(weights, group * GROUP, importance);
+                for (i, (weights, block)) in weights.iter().zip(blocks).enumerate() {
+                    let codes = |j: usize| found.codes(weights, i, j);
+                    finite &= write(found.d[i], &found.packed[i], weights, codes, block);
+                }
+            } else {
+                let found = Own::fit::<V>(weights);
+                for (i, (weights, block)) in weights.iter().zip(blocks).enumerate() {
+                    finite &= write(found.d[i], &found.packed[i], weights, |j| found.codes(i, j), block);
                 }
             }
         }
@@ -47,88 +50,113 @@ impl BlockCodec<QK_K, 110> for Q3K {
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 110], weights: &mut [f32; QK_K]) {
+    fn decode<V: Vector>(block: &[u8; 110], weights: &mut [f32; QK_K]) {
         let d = binary16::read(&block[108..]);
         let mut packed = [0; 12];
         packed.copy_from_slice(&block[96..108]);
         let (high, low) = block[..96].split_at(32);
-        let halves = low.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<128>().0);
-        for (half, (low, weights)) in halves.enumerate() {
-            for (quarter, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                for (part, weights) in weights.as_chunks_mut::<N>().0.iter_mut().enumerate() {
-                    let d = d * unpack_scale(8 * half + 2 * quarter + part, &packed);
-                    for l in 0..N {
-                        let at = N * part + l;
-                        let code = (low[at] >> (2 * quarter) & 3) | (high[at] >> (4 * half + quarter) & 1) << 2;
-                        weights[l] = d * (f32::from(code) - 4.0);
-                    }
+        let mut codes = [0; QK_K];
+        for l in 0..32 {
+            // Shifts by constants, once the loop is unrolled.
+            for half in 0..2 {
+                for quarter in 0..4 {
+                    let third = high[l] >> (4 * half + quarter) & 1;
+                    codes[128 * half + 32 * quarter + l] =
+                        (low[32 * half + l] >> (2 * quarter) & 3) | third << 2;
                 }
             }
         }
+        let sub_blocks = codes.as_chunks::<N>().0.iter().zip(weights.as_chunks_mut::<N>().0);
+        for (j, (codes, weights)) in sub_blocks.enumerate() {
+            scale_centered_codes::<V>(d * unpack_scale(j, &packed), 4.0, codes, weights);
+        }
     }
 }
 
-/// Fits super-blocks without importance. `emit` gets their number, the bits of `d`, packed scales, and a function for
-/// the codes of a sub-block whose stored scale is 0.
-#[inline(always)]
-fn own_fit<V: Vector>(weights: &[[f32; QK_K]], mut emit: impl FnMut(usize, u16, [u8; 12], &dyn Fn(usize) -> [u8; N])) {
-    let mut scales = [[0.0; N]; GROUP];
-    let mut found = [[V::zero(); N]; GROUP];
-    let all = weights.as_flattened();
-    for (at, codes) in (0..weights.len() * N).step_by(V::LANES).zip(&mut found) {
-        let x: Rows<V, N> = rows(&all[at * N..]);
-        make_q3_quants(4.0, &x, codes).store(&mut scales.as_flattened_mut()[at..]);
+/// Super-blocks fitted without importance: the bits of `d`, packed scales, and the codes of the search, as the rows of
+/// one vector of sub-blocks after the other.
+struct Own {
+    d: [u16; GROUP],
+    packed: [[u8; 12]; GROUP],
+    rows: [f32; GROUP * QK_K],
+    lanes: usize,
+}
+
+impl Own {
+    #[inline(always)]
+    fn fit<V: Vector>(weights: &[[f32; QK_K]]) -> Self {
+        let mut scales = [[0.0; N]; GROUP];
+        let mut out =
+            Self { d: [0; GROUP], packed: [[0; 12]; GROUP], rows: [0.0; GROUP * QK_K], lanes: V::LANES };
+        let all = weights.as_flattened();
+        for at in (0..weights.len() * N).step_by(V::LANES) {
+            let x: Rows<V, N> = rows(&all[at * N..]);
+            let mut codes = x;
+            make_q3_quants(4.0, &x, &mut codes).store(&mut scales.as_flattened_mut()[at..]);
+            for (codes, stored) in codes.iter().zip(out.rows[at * N..].chunks_exact_mut(V::LANES)) {
+                codes.store(stored);
+            }
+        }
+        for (i, scales) in scales[..weights.len()].iter().enumerate() {
+            let (d, integers) = nearest_scales(scales);
+            (out.d[i], out.packed[i]) = (d, pack_scales(&integers));
+        }
+        out
     }
-    for (i, scales) in scales[..weights.len()].iter().enumerate() {
-        let (d, integers) = nearest_scales(scales);
-        emit(i, d, pack_scales(&integers), &|j| {
-            let sub_block = i * N + j;
-            column(&found[sub_block / V::LANES], sub_block % V::LANES).map(|code| (code + 4.0) as u8)
-        });
+
+    /// The codes of sub-block `j` of super-block `i`.
+    #[inline(always)]
+    fn codes(&self, i: usize, j: usize) -> [u8; N] {
+        let (sub_block, lanes) = (i * N + j, self.lanes);
+        let rows = &self.rows[sub_block / lanes * lanes * N..];
+        std::array::from_fn(|l| (rows[l * lanes + sub_block % lanes] + 4.0) as u8)
     }
 }
 
-/// As [`own_fit`], with errors weighted by `importance * sqrt(sigma^2 + x^2)`.
-#[inline(always)]
-fn weighted_fit<V: Vector>(
-    weights: &[[f32; QK_K]],
-    first: usize,
-    importance: &[[f32; QK_K]],
-    mut emit: impl FnMut(usize, u16, [u8; 12], &dyn Fn(usize) -> [u8; N]),
-) {
-    let mut w = [0.0; GROUP * QK_K];
-    let each = weights.iter().zip(sums_of_squares(weights)).zip(w.as_chunks_mut::<QK_K>().0);
-    for (i, ((weights, sum), w)) in each.enumerate() {
-        let sigma2 = 2.0 * sum / QK_K as f32;
-        let importance = &importance[(first + i) % importance.len()];
-        for ((w, &x), &importance) in w.iter_mut().zip(weights).zip(importance) {
-            *w = importance * (sigma2 + x * x).sqrt();
+/// Super-blocks fitted with errors weighted by `importance * sqrt(sigma^2 + x^2)`: the bits of `d`, packed scales, and
+/// what codes come from.
+struct Weighted {
+    d: [u16; GROUP],
+    packed: [[u8; 12]; GROUP],
+    iscales: [[f32; N]; GROUP],
+}
+
+impl Weighted {
+    #[inline(always)]
+    fn fit<V: Vector>(weights: &[[f32; QK_K]], first: usize, importance: &[[f32; QK_K]]) -> Self {
+        let mut w = [0.0; GROUP * QK_K];
+        importance_weights(2.0, weights, first, importance, &mut w);
+        let zero = [[0.0; N]; GROUP];
+        let (mut scales, mut iscales, mut sum_w) = (zero, zero, zero);
+        let all = weights.as_flattened();
+        for at in (0..weights.len() * N).step_by(V::LANES) {
+            let (x, w): (Rows<V, N>, Rows<V, N>) = (rows(&all[at * N..]), rows(&w[at * N..all.len()]));
+            let fit = make_qx_quants(4.0, &x, &w);
+            fit.scale.store(&mut scales.as_flattened_mut()[at..]);
+            fit.iscale.store(&mut iscales.as_flattened_mut()[at..]);
+            sum(&w).store(&mut sum_w.as_flattened_mut()[at..]);
         }
-    }
-    let zero = [[0.0; N]; GROUP];
-    let (mut scales, mut iscales, mut sum_w) = (zero, zero, zero);
-    let all = weights.as_flattened();
-    for at in (0..weights.len() * N).step_by(V::LANES) {
-        let (x, w): (Rows<V, N>, Rows<V, N>) = (rows(&all[at * N..]), rows(&w[at * N..all.len()]));
-        let fit = make_qx_quants(4.0, &x, &w);
-        fit.scale.store(&mut scales.as_flattened_mut()[at..]);
-        fit.iscale.store(&mut iscales.as_flattened_mut()[at..]);
-        w.iter().fold(V::zero(), |sum, &w| sum + w).store(&mut sum_w.as_flattened_mut()[at..]);
-    }
-    // The scales of a super-block are fitted as if they were a sub-block.
-    for at in (0..weights.len()).step_by(V::LANES) {
-        let x: Rows<V, N> = rows(scales[at..].as_flattened());
-        let w: Rows<V, N> = rows(sum_w[at..].as_flattened());
-        let fit = make_qx_quants(32.0, &x, &w);
-        let (mut d, mut iscale) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-        fit.scale.store(&mut d);
-        fit.iscale.store(&mut iscale);
-        for (lane, i) in (at..weights.len()).take(V::LANES).enumerate() {
-            let integers = scales[i].map(|scale| symmetric_code(scale, iscale[lane], 32));
-            emit(i, binary16::from_f32(d[lane]), pack_scales(&integers), &|j| {
-                std::array::from_fn(|l| symmetric_code(weights[i][N * j + l], iscales[i][j], 4))
-            });
+        // The scales of a super-block are fitted as if they were a sub-block.
+        let mut out = Self { d: [0; GROUP], packed: [[0; 12]; GROUP], iscales };
+        for at in (0..weights.len()).step_by(V::LANES) {
+            let x: Rows<V, N> = rows(scales[at..].as_flattened());
+            let w: Rows<V, N> = rows(sum_w[at..].as_flattened());
+            let fit = make_qx_quants(32.0, &x, &w);
+            let (mut d, mut iscale) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            fit.scale.store(&mut d);
+            fit.iscale.store(&mut iscale);
+            for (lane, i) in (at..weights.len()).take(V::LANES).enumerate() {
+                let integers = scales[i].map(|scale| symmetric_code(scale, iscale[lane], 32));
+                (out.d[i], out.packed[i]) = (binary16::from_f32(d[lane]), pack_scales(&integers));
+            }
         }
+        out
+    }
+
+    /// The codes of sub-block `j` of super-block `i`, whose weights are given.
+    #[inline(always)]
+    fn codes(&self, weights: &[f32; QK_K], i: usize, j: usize) -> [u8; N] {
+        std::array::from_fn(|l| symmetric_code(weights[N * j + l], self.iscales[i][j], 4))
     }
 }
 
@@ -158,7 +186,7 @@ fn write(
     d: u16,
     packed: &[u8; 12],
     weights: &[f32; QK_K],
-    found: &dyn Fn(usize) -> [u8; N],
+    found: impl Fn(usize) -> [u8; N],
     block: &mut [u8; 110],
 ) -> bool {
     let mut codes = [0; QK_K];

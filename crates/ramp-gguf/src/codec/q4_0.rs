@@ -7,36 +7,36 @@
 //!
 //! Weight: `d * (code - 8)`.
 
-use super::legacy::{N, by_magnitude, pack_nibbles, search_scale};
+use super::legacy::{N, ScaleFormat, encode_scale, pack_nibbles, unpack_nibbles};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, binary16};
+use super::{BlockCodec, F16_MAX, Importance, binary16, scale_centered_codes};
 
 pub(super) struct Q4_0;
+
+impl ScaleFormat<18> for Q4_0 {
+    const ZERO: u8 = 8;
+
+    #[inline(always)]
+    fn write(d: f32, codes: &[u8; N], block: &mut [u8; 18]) -> bool {
+        pack_nibbles(codes, &mut block[2..]);
+        binary16::write(d, block)
+    }
+}
 
 impl BlockCodec<N, 18> for Q4_0 {
     const MAX: f32 = F16_MAX * 8.0;
 
     #[inline(always)]
-    fn encode<V: Vector>(weights: &[[f32; N]], importance: Importance<'_, N>, blocks: &mut [[u8; 18]]) -> bool {
-        let write = |d: f32, codes: &[u8; N], block: &mut [u8; 18]| {
-            pack_nibbles(codes, &mut block[2..]);
-            binary16::write(d, block)
-        };
-        if let Some(importance) = importance {
-            return search_scale::<V, 18>(8, weights, importance, blocks, write);
-        }
-        weights.iter().zip(blocks).fold(true, |finite, (weights, block)| {
-            let (d, codes) = by_magnitude(weights, 8);
-            finite & write(d, &codes, block)
-        })
+    fn encode<V: Vector>(
+        weights: &[[f32; N]],
+        importance: Importance<'_, N>,
+        blocks: &mut [[u8; 18]],
+    ) -> bool {
+        encode_scale::<Self, V, 18>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 18], weights: &mut [f32; N]) {
-        let d = binary16::read(block);
-        for l in 0..16 {
-            weights[l] = d * (f32::from(block[2 + l] & 0xf) - 8.0);
-            weights[l + 16] = d * (f32::from(block[2 + l] >> 4) - 8.0);
-        }
+    fn decode<V: Vector>(block: &[u8; 18], weights: &mut [f32; N]) {
+        scale_centered_codes::<V>(binary16::read(block), 8.0, &unpack_nibbles(&block[2..]), weights);
     }
 }

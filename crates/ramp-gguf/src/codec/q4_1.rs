@@ -8,36 +8,38 @@
 //!
 //! Weight: `d * code + m`.
 
-use super::legacy::{N, by_range, pack_nibbles, search_range};
+use super::legacy::{N, RangeFormat, encode_range, pack_nibbles, unpack_nibbles};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, binary16};
+use super::{BlockCodec, F16_MAX, Importance, binary16, scale_codes};
 
 pub(super) struct Q4_1;
+
+impl RangeFormat<20> for Q4_1 {
+    const NMAX: u8 = 15;
+
+    #[inline(always)]
+    fn write(d: f32, m: f32, codes: &[u8; N], block: &mut [u8; 20]) -> bool {
+        pack_nibbles(codes, &mut block[4..]);
+        binary16::write(d, block) & binary16::write(m, &mut block[2..])
+    }
+}
 
 impl BlockCodec<N, 20> for Q4_1 {
     const MAX: f32 = F16_MAX * 16.0;
 
     #[inline(always)]
-    fn encode<V: Vector>(weights: &[[f32; N]], importance: Importance<'_, N>, blocks: &mut [[u8; 20]]) -> bool {
-        let write = |d: f32, m: f32, codes: &[u8; N], block: &mut [u8; 20]| {
-            pack_nibbles(codes, &mut block[4..]);
-            binary16::write(d, block) & binary16::write(m, &mut block[2..])
-        };
-        if let Some(importance) = importance {
-            return search_range::<V, 20>(15, weights, importance, blocks, write);
-        }
-        weights.iter().zip(blocks).fold(true, |finite, (weights, block)| {
-            let (d, m, codes) = by_range(weights, 15);
-            finite & write(d, m, &codes.map(|code| (code as i8).min(15) as u8), block)
-        })
+    fn encode<V: Vector>(
+        weights: &[[f32; N]],
+        importance: Importance<'_, N>,
+        blocks: &mut [[u8; 20]],
+    ) -> bool {
+        encode_range::<Self, V, 20>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 20], weights: &mut [f32; N]) {
+    fn decode<V: Vector>(block: &[u8; 20], weights: &mut [f32; N]) {
         let (d, m) = (binary16::read(block), binary16::read(&block[2..]));
-        for l in 0..16 {
-            weights[l] = d * f32::from(block[4 + l] & 0xf) + m;
-            weights[l + 16] = d * f32::from(block[4 + l] >> 4) + m;
-        }
+        // Subtracting `-m` is adding `m`, to the bit.
+        scale_codes::<V>(d, -m, &unpack_nibbles(&block[4..]), weights);
     }
 }

@@ -12,14 +12,14 @@
 //!
 //! Weight: `d * scale * code - dmin * min`.
 
-use super::affine_block::{self, AffineFormat, pack_k4, rms_plus_magnitude, unpack_k4};
+use super::affine_block::{self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, unpack_k4};
 use super::search::{AffineSearch, Rows};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16};
+use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
 
 pub(super) struct Q4K;
 
-impl AffineFormat<8, 32> for Q4K {
+impl AffineFormat<8, 32, 144> for Q4K {
     const NMAX: f32 = 15.0;
     const SCALE_MAX: f32 = 63.0;
     const SEARCH: AffineSearch = AffineSearch { rmin: -1.0, rdelta: 0.1, nstep: 20 };
@@ -44,6 +44,19 @@ impl AffineFormat<8, 32> for Q4K {
     fn unpack(packed: &[u8; 12], j: usize) -> (u8, u8) {
         unpack_k4(packed, j)
     }
+
+    #[inline(always)]
+    fn write(fit: &SuperBlock<[u8; 12]>, block: &mut [u8; 144]) {
+        block[0..2].copy_from_slice(&fit.d.to_le_bytes());
+        block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
+        block[4..16].copy_from_slice(&fit.packed);
+        let groups = block[16..].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
+        for (bytes, codes) in groups {
+            for l in 0..32 {
+                bytes[l] = codes[l] | codes[l + 32] << 4;
+            }
+        }
+    }
 }
 
 impl BlockCodec<QK_K, 144> for Q4K {
@@ -55,32 +68,20 @@ impl BlockCodec<QK_K, 144> for Q4K {
         importance: Importance<'_, QK_K>,
         blocks: &mut [[u8; 144]],
     ) -> bool {
-        affine_block::encode::<Self, V, 8, 32, 144>(weights, importance, blocks, |fit, block| {
-            block[0..2].copy_from_slice(&fit.d.to_le_bytes());
-            block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
-            block[4..16].copy_from_slice(&fit.packed);
-            let groups = block[16..].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
-            for (bytes, codes) in groups {
-                for l in 0..32 {
-                    bytes[l] = codes[l] | codes[l + 32] << 4;
-                }
-            }
-        })
+        affine_block::encode::<Self, V, 8, 32, 144>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 144], weights: &mut [f32; QK_K]) {
+    fn decode<V: Vector>(block: &[u8; 144], weights: &mut [f32; QK_K]) {
         let (d, dmin) = (binary16::read(&block[0..]), binary16::read(&block[2..]));
         let mut scales = [0; 12];
         scales.copy_from_slice(&block[4..16]);
         let groups = block[16..].as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<64>().0);
         for (g, (bytes, weights)) in groups.enumerate() {
-            let ((scale0, min0), (scale1, min1)) = (unpack_k4(&scales, 2 * g), unpack_k4(&scales, 2 * g + 1));
-            let (d0, m0) = (d * f32::from(scale0), dmin * f32::from(min0));
-            let (d1, m1) = (d * f32::from(scale1), dmin * f32::from(min1));
-            for l in 0..32 {
-                weights[l] = d0 * f32::from(bytes[l] & 0xf) - m0;
-                weights[l + 32] = d1 * f32::from(bytes[l] >> 4) - m1;
+            let codes = [bytes.map(|byte| byte & 0xf), bytes.map(|byte| byte >> 4)];
+            for (half, (codes, weights)) in codes.iter().zip(weights.as_chunks_mut::<32>().0).enumerate() {
+                let (scale, min) = unpack_k4(&scales, 2 * g + half);
+                scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
             }
         }
     }

@@ -10,14 +10,14 @@
 //!
 //! Weight: `d * scale * code - dmin * min`.
 
-use super::affine_block::{self, AffineFormat, pack_k4, rms_plus_magnitude, unpack_k4};
+use super::affine_block::{self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, unpack_k4};
 use super::search::{AffineSearch, Rows};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16};
+use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
 
 pub(super) struct Q5K;
 
-impl AffineFormat<8, 32> for Q5K {
+impl AffineFormat<8, 32, 176> for Q5K {
     const NMAX: f32 = 31.0;
     const SCALE_MAX: f32 = 63.0;
     const SEARCH: AffineSearch = AffineSearch { rmin: -0.5, rdelta: 0.1, nstep: 15 };
@@ -39,6 +39,23 @@ impl AffineFormat<8, 32> for Q5K {
     fn unpack(packed: &[u8; 12], j: usize) -> (u8, u8) {
         unpack_k4(packed, j)
     }
+
+    #[inline(always)]
+    fn write(fit: &SuperBlock<[u8; 12]>, block: &mut [u8; 176]) {
+        block[0..2].copy_from_slice(&fit.d.to_le_bytes());
+        block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
+        block[4..16].copy_from_slice(&fit.packed);
+        let (high, low) = block[16..].split_at_mut(32);
+        high.fill(0);
+        let groups = low.as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
+        for (g, (low, codes)) in groups.enumerate() {
+            for l in 0..32 {
+                let (a, b) = (codes[l], codes[l + 32]);
+                low[l] = (a & 0xf) | (b & 0xf) << 4;
+                high[l] |= (a >> 4) << (2 * g) | (b >> 4) << (2 * g + 1);
+            }
+        }
+    }
 }
 
 impl BlockCodec<QK_K, 176> for Q5K {
@@ -50,39 +67,28 @@ impl BlockCodec<QK_K, 176> for Q5K {
         importance: Importance<'_, QK_K>,
         blocks: &mut [[u8; 176]],
     ) -> bool {
-        affine_block::encode::<Self, V, 8, 32, 176>(weights, importance, blocks, |fit, block| {
-            block[0..2].copy_from_slice(&fit.d.to_le_bytes());
-            block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
-            block[4..16].copy_from_slice(&fit.packed);
-            let (high, low) = block[16..].split_at_mut(32);
-            high.fill(0);
-            let groups = low.as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
-            for (g, (low, codes)) in groups.enumerate() {
-                for l in 0..32 {
-                    let (a, b) = (codes[l], codes[l + 32]);
-                    low[l] = (a & 0xf) | (b & 0xf) << 4;
-                    high[l] |= (a >> 4) << (2 * g) | (b >> 4) << (2 * g + 1);
-                }
-            }
-        })
+        affine_block::encode::<Self, V, 8, 32, 176>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 176], weights: &mut [f32; QK_K]) {
+    fn decode<V: Vector>(block: &[u8; 176], weights: &mut [f32; QK_K]) {
         let (d, dmin) = (binary16::read(&block[0..]), binary16::read(&block[2..]));
         let mut scales = [0; 12];
         scales.copy_from_slice(&block[4..16]);
         let (high, low) = block[16..].split_at(32);
-        let groups = low.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<64>().0);
-        for (g, (low, weights)) in groups.enumerate() {
-            let ((scale0, min0), (scale1, min1)) = (unpack_k4(&scales, 2 * g), unpack_k4(&scales, 2 * g + 1));
-            let (d0, m0) = (d * f32::from(scale0), dmin * f32::from(min0));
-            let (d1, m1) = (d * f32::from(scale1), dmin * f32::from(min1));
-            for l in 0..32 {
-                let high = high[l] >> (2 * g);
-                weights[l] = d0 * f32::from((low[l] & 0xf) | (high & 1) << 4) - m0;
-                weights[l + 32] = d1 * f32::from((low[l] >> 4) | (high & 2) << 3) - m1;
+        let mut codes = [0; QK_K];
+        for l in 0..32 {
+            // Shifts by constants, once the loop is unrolled.
+            for g in 0..4 {
+                let (low, high) = (low[32 * g + l], high[l] >> (2 * g));
+                codes[64 * g + l] = (low & 0xf) | (high & 1) << 4;
+                codes[64 * g + 32 + l] = (low >> 4) | (high & 2) << 3;
             }
+        }
+        let sub_blocks = codes.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<32>().0);
+        for (j, (codes, weights)) in sub_blocks.enumerate() {
+            let (scale, min) = unpack_k4(&scales, j);
+            scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
         }
     }
 }

@@ -9,9 +9,9 @@
 //!
 //! Weight: `d * scale * (code - 32)`.
 
-use super::search::{GROUP_MAX_EPS, Rows, make_qx_quants, rows, symmetric_code};
+use super::search::{GROUP_MAX_EPS, Rows, make_qx_quants, rows, squares, symmetric_code};
 use super::vector::{Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_centered_codes};
 
 /// Sub-blocks per super-block, and weights per sub-block.
 const N: usize = 16;
@@ -41,7 +41,7 @@ impl BlockCodec<QK_K, 210> for Q6K {
             for at in (0..weights.len() * N).step_by(V::LANES) {
                 let x: Rows<V, N> = rows(&all[at * N..]);
                 let w: Rows<V, N> =
-                    if importance.is_some() { rows(&w[at * N..all.len()]) } else { x.map(|x| x * x) };
+                    if importance.is_some() { rows(&w[at * N..all.len()]) } else { squares(&x) };
                 let fit = make_qx_quants(32.0, &x, &w);
                 fit.scale.store(&mut scales.as_flattened_mut()[at..]);
                 fit.iscale.store(&mut iscales.as_flattened_mut()[at..]);
@@ -54,22 +54,23 @@ impl BlockCodec<QK_K, 210> for Q6K {
     }
 
     #[inline(always)]
-    fn decode(block: &[u8; 210], weights: &mut [f32; QK_K]) {
+    fn decode<V: Vector>(block: &[u8; 210], weights: &mut [f32; QK_K]) {
         let d = binary16::read(&block[208..]);
-        for (half, weights) in weights.as_chunks_mut::<128>().0.iter_mut().enumerate() {
-            let low = &block[64 * half..][..64];
-            let high = &block[128 + 32 * half..][..32];
-            for (quarter, weights) in weights.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-                for (part, weights) in weights.as_chunks_mut::<N>().0.iter_mut().enumerate() {
-                    let d = d * f32::from(block[192 + 8 * half + 2 * quarter + part] as i8);
-                    for l in 0..N {
-                        let at = N * part + l;
-                        let low = low[32 * (quarter % 2) + at] >> (quarter / 2 * 4) & 0xf;
-                        let code = low | (high[at] >> (2 * quarter) & 3) << 4;
-                        weights[l] = d * (f32::from(code) - 32.0);
-                    }
-                }
+        let mut codes = [0; QK_K];
+        let (low, high) = block[..192].split_at(128);
+        let halves = low.as_chunks::<64>().0.iter().zip(high.as_chunks::<32>().0);
+        for ((low, high), codes) in halves.zip(codes.as_chunks_mut::<128>().0) {
+            for l in 0..32 {
+                let (a, b, high) = (low[l], low[l + 32], high[l]);
+                codes[l] = (a & 0xf) | (high & 3) << 4;
+                codes[l + 32] = (b & 0xf) | (high >> 2 & 3) << 4;
+                codes[l + 64] = (a >> 4) | (high >> 4 & 3) << 4;
+                codes[l + 96] = (b >> 4) | (high >> 6) << 4;
             }
+        }
+        let sub_blocks = codes.as_chunks::<N>().0.iter().zip(weights.as_chunks_mut::<N>().0);
+        for ((codes, weights), &scale) in sub_blocks.zip(&block[192..208]) {
+            scale_centered_codes::<V>(d * f32::from(scale as i8), 32.0, codes, weights);
         }
     }
 }

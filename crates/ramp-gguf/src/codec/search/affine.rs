@@ -80,10 +80,10 @@ pub(in crate::codec) fn make_qkx_quants<
         let iscale = V::splat(search.rmin + search.rdelta * step as f32 + nmax) / range;
         let (mut sum_l, mut sum_l2, mut sum_xl) = (zero, zero, zero);
         macro_rules! sums {
-            ($code:expr) => {
+            ($v:ident => $code:expr) => {
                 for i in 0..N {
-                    let code: fn(V, V, V) -> V = $code;
-                    let l = code(iscale * (x[i] - min), zero, top);
+                    let $v = iscale * (x[i] - min);
+                    let l = $code;
                     let wl = w[i] * l;
                     sum_l = sum_l + wl;
                     sum_l2 = sum_l2 + wl * l;
@@ -93,9 +93,9 @@ pub(in crate::codec) fn make_qkx_quants<
             };
         }
         if !CLAMP_FIRST && V::any(V::and_not(live, in_range(iscale, range, low - min))) {
-            sums!(|v, zero, top| v.nearest().max(zero).min(top));
+            sums!(v => v.nearest().max(zero).min(top));
         } else {
-            sums!(|v, zero, top| v.max(zero).min(top).round());
+            sums!(v => v.max(zero).min(top).round());
         }
 
         let determinant = sum_w * sum_l2 - sum_l * sum_l;

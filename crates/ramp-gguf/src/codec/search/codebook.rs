@@ -37,22 +37,12 @@ pub(in crate::codec) fn make_iq4_scales<V: Vector, const N: usize>(x: &Rows<V, N
     const TRIES: i32 = 7;
     let zero = V::zero();
     let max = signed_max(x);
-    let sums = |inverse: V| {
-        let (mut sumqx, mut sumq2) = (zero, zero);
-        for i in 0..N {
-            let q = (inverse * x[i]).nearest_kvalue();
-            let wq = w[i] * q;
-            sumqx = sumqx + wq * x[i];
-            sumq2 = sumq2 + wq * q;
-        }
-        (sumqx, sumq2)
-    };
     let start = (zero - max) / V::splat(KVALUES[0]);
-    let (sumqx, sumq2) = sums(V::splat(1.0) / start);
+    let (sumqx, sumq2) = sums(V::splat(1.0) / start, x, w);
     let mut scale = V::select(sumq2.gt(zero), sumqx / sumq2, zero);
     let mut best = scale * sumqx;
     for step in -TRIES..=TRIES {
-        let (sumqx, sumq2) = sums(V::splat(step as f32 + KVALUES[0]) / max);
+        let (sumqx, sumq2) = sums(V::splat(step as f32 + KVALUES[0]) / max, x, w);
         let better = V::and(sumq2.gt(zero), (sumqx * sumqx).gt(best * sumq2));
         let fit = sumqx / sumq2;
         scale = V::select(better, fit, scale);
@@ -60,4 +50,17 @@ pub(in crate::codec) fn make_iq4_scales<V: Vector, const N: usize>(x: &Rows<V, N
     }
     let flat = max.abs().lt(V::splat(GROUP_MAX_EPS));
     V::select(flat, zero, scale)
+}
+
+/// `sum w v x` and `sum w v^2` over the values `v` nearest to the weights of one candidate.
+#[inline(always)]
+fn sums<V: Vector, const N: usize>(inverse: V, x: &Rows<V, N>, w: &Rows<V, N>) -> (V, V) {
+    let (mut sumqx, mut sumq2) = (V::zero(), V::zero());
+    for i in 0..N {
+        let q = (inverse * x[i]).nearest_kvalue();
+        let wq = w[i] * q;
+        sumqx = sumqx + wq * x[i];
+        sumq2 = sumq2 + wq * q;
+    }
+    (sumqx, sumq2)
 }

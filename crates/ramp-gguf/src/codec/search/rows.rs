@@ -14,21 +14,37 @@ pub(in crate::codec) fn rows<V: Vector, const N: usize>(weights: &[f32]) -> Rows
             row[lane] = weight;
         }
     }
-    std::array::from_fn(|i| V::load(&lanes[i]))
+    // Loops and not closures wherever vectors are made: a closure that the compiler leaves a function of its own has
+    // no instruction set.
+    let mut rows = [V::zero(); N];
+    for (row, lanes) in rows.iter_mut().zip(&lanes) {
+        *row = V::load(lanes);
+    }
+    rows
+}
+
+/// `rows[i] * rows[i]`.
+#[inline(always)]
+pub(in crate::codec) fn squares<V: Vector, const N: usize>(rows: &Rows<V, N>) -> Rows<V, N> {
+    let mut squares = *rows;
+    for row in &mut squares {
+        *row = *row * *row;
+    }
+    squares
+}
+
+/// The sum of the rows, in their order.
+#[inline(always)]
+pub(in crate::codec) fn sum<V: Vector, const N: usize>(rows: &Rows<V, N>) -> V {
+    let mut sum = V::zero();
+    for &row in rows {
+        sum = sum + row;
+    }
+    sum
 }
 
 /// As [`rows`], for sub-blocks that are blocks of their own.
 #[inline(always)]
 pub(in crate::codec) fn rows_of_blocks<V: Vector, const N: usize>(blocks: &[[f32; N]]) -> Rows<V, N> {
     rows(blocks.as_flattened())
-}
-
-/// The `N` numbers of one lane.
-#[inline(always)]
-pub(in crate::codec) fn column<V: Vector, const N: usize>(rows: &Rows<V, N>, lane: usize) -> [f32; N] {
-    let mut buffer = [0.0; MAX_LANES];
-    std::array::from_fn(|i| {
-        rows[i].store(&mut buffer);
-        buffer[lane]
-    })
 }

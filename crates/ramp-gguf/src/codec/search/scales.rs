@@ -27,7 +27,10 @@ pub(in crate::codec) fn make_qp_quants<V: Vector, const N: usize>(
         let diff = x[i] - scale * (best_iscale * x[i]).nearest().wrap_u8();
         best_error = best_error + w[i] * diff * diff;
     }
-    for step in (-4..=4).filter(|&step| step != 0) {
+    for step in -4..=4 {
+        if step == 0 {
+            continue;
+        }
         let iscale = V::splat(0.1 * step as f32 + nmax) / max;
         let scale = one / iscale;
         let mut error = zero;

@@ -1,7 +1,7 @@
 //! Codes around zero: one scale per sub-block.
 
 use super::super::vector::{Vector, nearest_int};
-use super::{GROUP_MAX_EPS, Rows};
+use super::{GROUP_MAX_EPS, Rows, squares};
 
 /// What [`make_qx_quants`] found, per lane.
 pub(in crate::codec) struct SymmetricFit<V> {
@@ -34,25 +34,21 @@ pub(in crate::codec) fn make_qx_quants<V: Vector, const N: usize>(
 ) -> SymmetricFit<V> {
     let (zero, bottom, top) = (V::zero(), V::splat(-nmax), V::splat(nmax - 1.0));
     let max = signed_max(x);
-    let wx: Rows<V, N> = std::array::from_fn(|i| w[i] * x[i]);
-    let sums = |iscale: V| {
-        let (mut sumlx, mut suml2) = (zero, zero);
-        for i in 0..N {
-            // Within the range of `nearest_int`, and so the same as rounding first.
-            let l = (iscale * x[i]).max(bottom).min(top).round();
-            sumlx = sumlx + wx[i] * l;
-            suml2 = suml2 + w[i] * l * l;
-        }
-        (sumlx, suml2)
-    };
+    let mut wx = *w;
+    for i in 0..N {
+        wx[i] = w[i] * x[i];
+    }
 
     let mut best_iscale = bottom / max;
-    let (sumlx, suml2) = sums(best_iscale);
+    let (sumlx, suml2) = sums(best_iscale, x, w, &wx, bottom, top);
     let mut scale = V::select(suml2.ne(zero), sumlx / suml2, zero);
     let mut best = scale * sumlx;
-    for step in (-9..=9).filter(|&step| step != 0) {
+    for step in -9..=9 {
+        if step == 0 {
+            continue;
+        }
         let iscale = V::splat(-(nmax + 0.1 * step as f32)) / max;
-        let (sumlx, suml2) = sums(iscale);
+        let (sumlx, suml2) = sums(iscale, x, w, &wx, bottom, top);
         let better = V::and(suml2.gt(zero), (sumlx * sumlx).gt(best * suml2));
         let fit = sumlx / suml2;
         scale = V::select(better, fit, scale);
@@ -61,6 +57,26 @@ pub(in crate::codec) fn make_qx_quants<V: Vector, const N: usize>(
     }
     let flat = max.abs().lt(V::splat(GROUP_MAX_EPS));
     SymmetricFit { scale: V::select(flat, zero, scale), iscale: V::select(flat, zero, best_iscale) }
+}
+
+/// `sum w x l` and `sum w l^2` over the codes `l` of one candidate.
+#[inline(always)]
+fn sums<V: Vector, const N: usize>(
+    iscale: V,
+    x: &Rows<V, N>,
+    w: &Rows<V, N>,
+    wx: &Rows<V, N>,
+    bottom: V,
+    top: V,
+) -> (V, V) {
+    let (mut sumlx, mut suml2) = (V::zero(), V::zero());
+    for i in 0..N {
+        // Within the range of `nearest_int`, and so the same as rounding first.
+        let l = (iscale * x[i]).max(bottom).min(top).round();
+        sumlx = sumlx + wx[i] * l;
+        suml2 = suml2 + w[i] * l * l;
+    }
+    (sumlx, suml2)
 }
 
 /// The code, from 0, that [`make_qx_quants`] found for a weight. A sub-block of zeros has codes of 0.
@@ -85,7 +101,7 @@ pub(in crate::codec) fn make_q3_quants<V: Vector, const N: usize>(
     let max = signed_max(x);
     let iscale = bottom / max;
     let (mut sumlx, mut suml2) = (zero, zero);
-    let w: Rows<V, N> = std::array::from_fn(|i| x[i] * x[i]);
+    let w = squares(x);
     for i in 0..N {
         let l = (iscale * x[i]).max(bottom).min(top).round();
         sumlx = sumlx + w[i] * x[i] * l;

@@ -55,6 +55,46 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        let from: &[u8; 8] = from.first_chunk().expect("the caller gives at least LANES bytes");
+        Self(intrinsics!(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(
+            *from
+        ))))))
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, to: &mut [u8]) {
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("the caller gives at least LANES bytes");
+        *to = intrinsics!({
+            // The low byte of each number to the front of its half, then the halves together.
+            let front = _mm256_set_epi32(-1, -1, -1, 0x0c08_0400, -1, -1, -1, 0x0c08_0400);
+            let bytes = _mm256_shuffle_epi8(_mm256_cvttps_epi32(self.0), front);
+            let both =
+                _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+            _mm_cvtsi128_si64(both)
+        })
+        .to_le_bytes();
+    }
+
+    #[inline(always)]
+    fn reduce_min(self) -> f32 {
+        intrinsics!({
+            let four = _mm_min_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_min_ps(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        intrinsics!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ps(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to: &mut [f32; 8] = to.first_chunk_mut().expect("the caller gives at least LANES numbers");
         // SAFETY: as above, and the array has as many numbers as are written; no alignment is asked for.

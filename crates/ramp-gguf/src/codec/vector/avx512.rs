@@ -55,6 +55,30 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        let from: &[u8; 16] = from.first_chunk().expect("the caller gives at least LANES bytes");
+        // SAFETY: as above, and the array has as many bytes as are read; no alignment is asked for.
+        Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) })
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, to: &mut [u8]) {
+        let to: &mut [u8; 16] = to.first_chunk_mut().expect("the caller gives at least LANES bytes");
+        // SAFETY: as above, and the array has as many bytes as are written; no alignment is asked for.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(self.0))) }
+    }
+
+    #[inline(always)]
+    fn reduce_min(self) -> f32 {
+        intrinsics!(_mm512_reduce_min_ps(self.0))
+    }
+
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        intrinsics!(_mm512_reduce_max_ps(self.0))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         let to: &mut [f32; 16] = to.first_chunk_mut().expect("the caller gives at least LANES numbers");
         // SAFETY: as above, and the array has as many numbers as are written; no alignment is asked for.

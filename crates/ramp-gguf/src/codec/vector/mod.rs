@@ -7,7 +7,6 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod pair;
 mod portable;
 
 use std::ops::{Add, Div, Mul, Sub};
@@ -16,7 +15,6 @@ use std::ops::{Add, Div, Mul, Sub};
 pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::Avx512;
-pub(super) use pair::Pair;
 pub(super) use portable::Portable;
 
 use super::search::{KVALUES, MIDPOINTS};
@@ -30,8 +28,14 @@ pub(super) fn nearest_int(value: f32) -> i32 {
     ((value + ROUND_MAGIC).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
 }
 
+/// The integer part modulo 256, and 0 for numbers that are no `i32`: what a C compiler makes of `(int8_t)` on x86-64.
+#[inline(always)]
+pub(super) fn truncate(value: f32) -> u8 {
+    if value.abs() < 2_147_483_648.0 { value as i32 as u8 } else { 0 }
+}
+
 /// The largest number of lanes of any implementation.
-pub(super) const MAX_LANES: usize = 32;
+pub(super) const MAX_LANES: usize = 16;
 
 /// `LANES` numbers that are computed with side by side.
 ///
@@ -50,6 +54,11 @@ pub(super) trait Vector:
     fn splat(value: f32) -> Self;
     /// The first `LANES` numbers of a slice that has at least so many.
     fn load(from: &[f32]) -> Self;
+    /// The first `LANES` bytes of a slice that has at least so many, as numbers.
+    fn from_bytes(from: &[u8]) -> Self;
+    /// Overwrites the first `LANES` bytes of a slice that has at least so many with the integer parts, modulo 256; 0
+    /// for numbers that are no `i32`.
+    fn to_bytes(self, to: &mut [u8]);
     /// Overwrites the first `LANES` numbers of a slice that has at least so many.
     fn store(self, to: &mut [f32]);
 
@@ -76,6 +85,11 @@ pub(super) trait Vector:
     fn any(mask: Self::Mask) -> bool;
     /// `a` where `mask` is true, `b` elsewhere.
     fn select(mask: Self::Mask, a: Self, b: Self) -> Self;
+
+    /// The smallest lane; of zeros of both signs, any.
+    fn reduce_min(self) -> f32;
+    /// The largest lane; of zeros of both signs, any.
+    fn reduce_max(self) -> f32;
 
     /// The value of IQ4's codebook that is nearest ([`best_index`](super::search::best_index)), not for NaN.
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::{Vector, nearest_int};
+use super::{Vector, nearest_int, truncate};
 
 /// Lanes of [`Portable`], as many as fit the registers that every x86-64 and aarch64 CPU has.
 const L: usize = 4;
@@ -58,6 +58,27 @@ impl Vector for Portable {
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
         Self(*from.first_chunk().expect("the caller gives at least LANES numbers"))
+    }
+
+    #[inline(always)]
+    fn from_bytes(from: &[u8]) -> Self {
+        let from: &[u8; L] = from.first_chunk().expect("the caller gives at least LANES bytes");
+        Self(from.map(f32::from))
+    }
+
+    #[inline(always)]
+    fn to_bytes(self, to: &mut [u8]) {
+        *to.first_chunk_mut().expect("the caller gives at least LANES bytes") = self.0.map(truncate);
+    }
+
+    #[inline(always)]
+    fn reduce_min(self) -> f32 {
+        self.0.iter().fold(f32::INFINITY, |min, &x| if x < min { x } else { min })
+    }
+
+    #[inline(always)]
+    fn reduce_max(self) -> f32 {
+        self.0.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max })
     }
 
     #[inline(always)]
