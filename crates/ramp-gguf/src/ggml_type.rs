@@ -124,8 +124,20 @@ ggml_types! {
 const REMOVED: &[u32] = &[4, 5, 31, 32, 33, 36, 37, 38];
 
 /// The quantized types that [`encode`](crate::encode) writes, from fewest to most bits.
-pub const QUANTIZED: &[GgmlType] =
-    &[GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0];
+pub const QUANTIZED: &[GgmlType] = &[
+    GgmlType::Q2_K,
+    GgmlType::Q3_K,
+    GgmlType::IQ4_XS,
+    GgmlType::IQ4_NL,
+    GgmlType::Q4_0,
+    GgmlType::Q4_K,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_K,
+    GgmlType::Q5_1,
+    GgmlType::Q6_K,
+    GgmlType::Q8_0,
+];
 
 impl GgmlType {
     /// The number that stands for this type in a GGUF tensor info.
@@ -168,8 +180,24 @@ impl GgmlType {
 
     /// Whether [`encode`](crate::encode) writes this type.
     pub const fn can_encode(self) -> bool {
-        use GgmlType::{BF16, F16, F32, Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
-        matches!(self, F32 | F16 | BF16 | Q8_0 | Q3_K | Q4_K | Q5_K | Q6_K)
+        use GgmlType::*;
+        matches!(
+            self,
+            F32 | F16
+                | BF16
+                | Q2_K
+                | Q3_K
+                | Q4_K
+                | Q5_K
+                | Q6_K
+                | Q4_0
+                | Q4_1
+                | Q5_0
+                | Q5_1
+                | Q8_0
+                | IQ4_NL
+                | IQ4_XS
+        )
     }
 
     /// Whether [`decode`](crate::decode) reads this type.
@@ -209,11 +237,18 @@ impl GgmlType {
 
 /// The type that a matrix with rows of `n_per_row` weights gets when `ty` was asked for.
 ///
-/// `ty` itself when its blocks fit the row; otherwise Q8_0 when the row is a multiple of 32, and F16 when it is
-/// not. llama-quantize falls back to Q4_0, Q5_0 or Q5_1 in place of Q8_0 for Q3_K, Q4_K and Q5_K; this crate
-/// has no encoder for those, and takes the next larger type that it has.
+/// `ty` itself when its blocks fit the row. Otherwise, when the row is a multiple of 32, what llama-quantize takes:
+/// Q4_0 for Q2_K and Q3_K, Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for IQ4_XS. F16 when it is not.
+/// (`tensor_type_fallback` of llama.cpp since 2026; before, Q2_K and Q3_K fell back to IQ4_NL.)
 pub fn fallback(ty: GgmlType, n_per_row: usize) -> GgmlType {
-    [ty, GgmlType::Q8_0]
+    let of_blocks_of_32 = match ty {
+        GgmlType::Q2_K | GgmlType::Q3_K => GgmlType::Q4_0,
+        GgmlType::Q4_K => GgmlType::Q5_0,
+        GgmlType::Q5_K => GgmlType::Q5_1,
+        GgmlType::IQ4_XS => GgmlType::IQ4_NL,
+        _ => GgmlType::Q8_0,
+    };
+    [ty, of_blocks_of_32]
         .into_iter()
         .find(|ty| n_per_row.is_multiple_of(ty.block_size()))
         .unwrap_or(GgmlType::F16)
@@ -279,7 +314,8 @@ mod tests {
 
     #[test]
     fn bits_per_weight_are_those_of_the_format_table() {
-        let expected = [3.4375, 4.5, 5.5, 6.5625, 8.5];
+        let expected = [2.625, 3.4375, 4.25, 4.5, 4.5, 4.5, 5.0, 5.5, 5.5, 6.0, 6.5625, 8.5];
+        assert_eq!(QUANTIZED.len(), expected.len());
         for (ty, bits) in QUANTIZED.iter().zip(expected) {
             assert_eq!(ty.bits_per_weight(), bits, "{ty}");
         }
@@ -300,7 +336,17 @@ mod tests {
     #[test]
     fn fallback_takes_the_next_type_that_fits() {
         assert_eq!(fallback(GgmlType::Q3_K, 256), GgmlType::Q3_K);
-        assert_eq!(fallback(GgmlType::Q3_K, 1600), GgmlType::Q8_0);
+        for (ty, smaller) in [
+            (GgmlType::Q2_K, GgmlType::Q4_0),
+            (GgmlType::Q3_K, GgmlType::Q4_0),
+            (GgmlType::Q4_K, GgmlType::Q5_0),
+            (GgmlType::Q5_K, GgmlType::Q5_1),
+            (GgmlType::Q6_K, GgmlType::Q8_0),
+            (GgmlType::IQ4_XS, GgmlType::IQ4_NL),
+        ] {
+            assert_eq!(fallback(ty, 1600), smaller, "{ty}");
+            assert_eq!(fallback(ty, 1601), GgmlType::F16, "{ty}");
+        }
         assert_eq!(fallback(GgmlType::Q6_K, 50), GgmlType::F16);
         assert_eq!(fallback(GgmlType::Q8_0, 33), GgmlType::F16);
         assert_eq!(fallback(GgmlType::F32, 33), GgmlType::F32);

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::GgmlType::{Q3_K, Q4_K, Q5_K, Q6_K, Q8_0};
+use crate::GgmlType::{IQ4_NL, IQ4_XS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 use crate::{GgmlType, encode};
 
 const ROWS: usize = 16;
@@ -121,7 +121,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn check(weights: &[f32], imatrix: Option<&[f32]>, expected: [(GgmlType, &str); 5]) {
+fn check<const N: usize>(weights: &[f32], imatrix: Option<&[f32]>, expected: [(GgmlType, &str); N]) {
     let found =
         expected.map(|(ty, _)| (ty, hex(&Sha256::digest(encode(ty, weights, COLUMNS, imatrix).unwrap()))));
     assert_eq!(found.each_ref().map(|(ty, hash)| (*ty, hash.as_str())), expected);
@@ -154,11 +154,18 @@ fn gauss_without_importance() {
         &gauss(),
         None,
         [
+            (Q2_K, "4de4d9207fab866caad0173a7d111d0c8e8f6f5a9bf3c4ca896d8c93c0e332ac"),
             (Q3_K, "7994b011ebf47231725e6c4df625bf9e090cb450fe375821425736e7efad6669"),
             (Q4_K, "d26b1f413e434869e7b4bc834d3cea679f03a2671ad70b0d674a329b2afb6e7e"),
             (Q5_K, "52442bb52d7baffe9b863cd11432ce08ba3fa3647edee343b0b125f4f8738a13"),
             (Q6_K, "6bb0ba3b7a7d85c00f0b0f02d044b622ca22fc923875e17b6e2a9eec864b3e63"),
             (Q8_0, "b5ab3d308ce6a86edd3e7174715214d8e957143342589f5eba8c1fcdac3d8c34"),
+            (Q4_0, "9c8f8fa16e0644cba21c7708696f130434c0e82ed5c51a5db326fd7fa3e02a0d"),
+            (Q4_1, "7da0e42d08cc1c383b77dff7191e3c24995bafa0e3ace70419c83d131549a5b9"),
+            (Q5_0, "5354a9fdad3764bd33accf6998a233db33f1ac0b16655aec58aa4013053127f2"),
+            (Q5_1, "cb94fbf73a9f359e9fad3a67f14f0dd0e5eab8d932c08f9cdacc0bebb586f7d3"),
+            (IQ4_NL, "00b83825da2040c0cc9320d1d6038d084347ef82feefbf7f69816f125eaacb24"),
+            (IQ4_XS, "775e039b907d97da281b4fce76deb0bab46640e4fd09444ea15d70c5660ac07b"),
         ],
     );
 }
@@ -169,11 +176,18 @@ fn gauss_with_importance() {
         &gauss(),
         Some(&importance()),
         [
+            (Q2_K, "457d357f370dbc3e7774a5c19dced05fa5a4a42d5195ccbec2e004617246a8a0"),
             (Q3_K, "bb5e1e0602da2c814887ed14c7ae7f032964c0a5c28181dc3c8c61bd97004494"),
             (Q4_K, "d913c4c1d540fa118f02ac428b0dab405293d17226fce7f448f64f7fea9a329c"),
             (Q5_K, "06501bffcfa9daa341b7be2d381790709b5c735c6953ea9d7fedd19e6a65a1b6"),
             (Q6_K, "057fd2b74c4a12b1573e163366670b8daa9fb16accf82b8531718e293e9f624f"),
             (Q8_0, "b5ab3d308ce6a86edd3e7174715214d8e957143342589f5eba8c1fcdac3d8c34"),
+            (Q4_0, "7e7951bff5040fd2785f333315bff896e6637acb24af5bc499f70a1836d3b973"),
+            (Q4_1, "0aaebb1ae5a37463182b17a70cf958ea8e627483ebddaa278b43659fbaf0f33e"),
+            (Q5_0, "4adca6cd24b7299ad5c0701e62ecfc17d972f3102a7bc9bd9688399b60b202da"),
+            (Q5_1, "6ea74d3e656e0f34750c4d2fe2a2463d4b16f076a7f1485704dcedb680e930a4"),
+            (IQ4_NL, "859b9bf90e9ad951f75f0aa77ecd4a125bda73c6c9cff3f43747aa4a12b3f3fa"),
+            (IQ4_XS, "a8eba111002a9c25acbfaefcf14f13d057883b9f85ba3aa0cc6c0241dd92bac0"),
         ],
     );
 }
@@ -184,11 +198,18 @@ fn edge_without_importance() {
         &edge(),
         None,
         [
+            (Q2_K, "9bff7c26d6d8c8997c9a6f1fc0a80d91b4d35cf651d8e36fd00db024a4ee6b40"),
             (Q3_K, "4271d1177918b70570043e38eb9bcd91b56fc343d33acf48ae8f6645e4aaa1cf"),
             (Q4_K, "2af9e3d28d78c0f9b796de4d4c0044e899ad26d8a3fd148f0b9473db24d26781"),
             (Q5_K, "9289867909a1ffbb4c336252528023c70c66dc021c039db5d8ea5d8a5f7948f1"),
             (Q6_K, "4fef04eeb8d25442351f9deac22e708eaa0c6237965280d360ffbf2e8e552b26"),
             (Q8_0, "b5bbbcc9b2585ef3f1e65921d359b0edc43d2062dcbf0219e419cc9db933a82d"),
+            (Q4_0, "20f1e1c6928724a6522cc92817f3ce126a12662252a9c06c449c8d215f07ee2e"),
+            (Q4_1, "1fbba755cedc6dbadc41d6f17e57f20d9ef33a9871ebbc4cd98038a3061a1ce2"),
+            (Q5_0, "e4730a042b3f7ab65a9db4915dd0ce8cfb8d76f2e26fd03b33270dc8d41f2eb2"),
+            (Q5_1, "95bff664fcce237b5be293322acff2f0c6865571d005bd5c9627e3fd9ae4444d"),
+            (IQ4_NL, "2a61071c24b5794526c0eb49d2bb5e82ee49a7b88f073c9b93da2c7f6990c6d8"),
+            (IQ4_XS, "eb780df234f417c036f59f455bff87a4c400455e61012cd97e6c5104e1822236"),
         ],
     );
 }
@@ -199,11 +220,18 @@ fn edge_with_importance() {
         &edge(),
         Some(&importance()),
         [
+            (Q2_K, "23afaafa0850a5bde1e699e77cf1defb45937be0f9b96b26048f7a0e2ed602e5"),
             (Q3_K, "b2176adb95e51b7b62b80b80dd15469d96ad9f9e22d59cfbfc0a0a2b37ee990f"),
             (Q4_K, "bf0090cfdbcd5d028f32f2bfb7035039da33f4a510a3b0b998affabec81888c6"),
             (Q5_K, "0840670c22ba3aab2ed6814ed22fb783a64b95a77c66527109d105bf5bc993b6"),
             (Q6_K, "21a0e08825f37a199c246a171bde15779bf13b843f59c718e559c2c7a9ba7182"),
             (Q8_0, "b5bbbcc9b2585ef3f1e65921d359b0edc43d2062dcbf0219e419cc9db933a82d"),
+            (Q4_0, "185bb5efb9123508b3948c88c573cc0afdfbc78759275ec7ca0196f89448ca53"),
+            (Q4_1, "23ccec919135ee20ea6d756eceb249e9acffc27ce86ba6b0fe5925b0972729f3"),
+            (Q5_0, "cf6f6cd9b0439021dfe2d884b7cfcb304b85ace400f58e5c50fe9859c158f33f"),
+            (Q5_1, "365ae01bc9ff3ffd797a99d998f42633b5bdffff18676e3029227460164a0039"),
+            (IQ4_NL, "13892c309db8f9df1a19956ab43fb16179b21efe1bfd6e43c69fc45f1f4ff0e6"),
+            (IQ4_XS, "b95a88406c3ecef1d8cd010a6a5c2c9097f5b8b67c975352d6298fd6ae7ad376"),
         ],
     );
 }

@@ -3,23 +3,26 @@
 //! A rounding method that looks beyond one block (GPTQ and its kin) takes the scales that [`crate::encode`] found
 //! and chooses the codes itself.
 
-use half::f16;
+use std::sync::LazyLock;
 
-use super::{QK_K, affine::unpack_scale, q3_k};
+use super::{
+    QK_K, affine_block::AffineFormat, binary16, q2_k::Q2K, q3_k, q4_k::Q4K, q5_k::Q5K, search::KVALUES,
+};
 use crate::{Error, GgmlType, Result};
 
 /// Most sub-blocks in a block.
 const MAX_SUB_BLOCKS: usize = 16;
 
-/// What the codes of one block stand for: `scale[j] * (code - zero) + offset[j]` in sub-block `j`.
+/// The levels of types whose steps are even: the code itself, less the code of zero.
+static EVEN: LazyLock<[f32; 128]> = LazyLock::new(|| std::array::from_fn(|at| at as f32 - 64.0));
+
+/// What the codes of one block stand for: `scale[j] * levels[code] + offset[j]` in sub-block `j`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BlockGrid {
     /// Weights of a sub-block; weight `e` of the block is in sub-block `e / sub_block`.
     pub sub_block: usize,
-    /// Codes run from 0 to this number.
-    pub max_code: u8,
-    /// The code of an offset's weight.
-    pub zero: u8,
+    /// The multiples of the scale, one for each code, rising.
+    pub levels: &'static [f32],
     /// Scale of each sub-block; may be negative or zero. Unused entries are zero.
     pub scale: [f32; MAX_SUB_BLOCKS],
     /// Offset of each sub-block.
@@ -27,34 +30,61 @@ pub struct BlockGrid {
 }
 
 impl BlockGrid {
-    const fn new(sub_block: usize, max_code: u8, zero: u8) -> Self {
-        Self { sub_block, max_code, zero, scale: [0.0; MAX_SUB_BLOCKS], offset: [0.0; MAX_SUB_BLOCKS] }
+    fn new(sub_block: usize, levels: &'static [f32]) -> Self {
+        Self { sub_block, levels, scale: [0.0; MAX_SUB_BLOCKS], offset: [0.0; MAX_SUB_BLOCKS] }
+    }
+
+    /// The largest code.
+    #[must_use]
+    pub fn max_code(&self) -> u8 {
+        // At most 64 levels.
+        (self.levels.len() - 1) as u8
     }
 
     /// The weight that a code stands for at place `e` of the block.
+    ///
+    /// # Panics
+    /// When there is no such place or code.
     #[must_use]
     pub fn weight(&self, e: usize, code: u8) -> f32 {
         let j = e / self.sub_block;
-        self.scale[j] * (f32::from(code) - f32::from(self.zero)) + self.offset[j]
+        self.scale[j] * self.levels[usize::from(code)] + self.offset[j]
     }
 
-    /// The code whose weight is nearest at place `e`.
+    /// The code whose weight is nearest at place `e`. Where the scale is zero all are alike, and it is the code of
+    /// the least level.
+    ///
+    /// # Panics
+    /// When there is no such place.
     #[must_use]
     pub fn nearest(&self, e: usize, weight: f32) -> u8 {
-        let j = e / self.sub_block;
+        let (j, levels) = (e / self.sub_block, self.levels);
         if self.scale[j] == 0.0 {
-            return self.zero;
+            return 0;
         }
-        let code = ((weight - self.offset[j]) / self.scale[j]).round_ties_even() + f32::from(self.zero);
-        // A NaN becomes 0 here.
-        code.clamp(0.0, f32::from(self.max_code)) as u8
+        let level = (weight - self.offset[j]) / self.scale[j];
+        let even = levels[1] - levels[0] == 1.0;
+        if even {
+            // A NaN becomes 0 here.
+            (level - levels[0]).round_ties_even().clamp(0.0, f32::from(self.max_code())) as u8
+        } else {
+            levels.windows(2).take_while(|pair| level > (pair[0] + pair[1]) / 2.0).count() as u8
+        }
     }
+}
+
+/// `n` even levels around zero, which is the level of code `zero`.
+fn even(n: usize, zero: usize) -> &'static [f32] {
+    &EVEN[64 - zero..64 - zero + n]
 }
 
 /// Whether [`block_grid`] and [`set_codes`] know a type.
 #[must_use]
 pub const fn has_grid(ty: GgmlType) -> bool {
-    matches!(ty, GgmlType::Q3_K | GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K)
+    matches!(
+        ty,
+        GgmlType::Q2_K | GgmlType::Q3_K | GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K | GgmlType::IQ4_XS
+    )
 }
 
 /// Reads the grid of one encoded block.
@@ -63,31 +93,49 @@ pub const fn has_grid(ty: GgmlType) -> bool {
 /// [`Error::NoGrid`] for types that have none here; [`Error::EncodedLength`] when `block` is not one block.
 pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
     check(ty, block)?;
-    let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
-    let mut packed = [0; 12];
+    let half = |at: usize| binary16::read(&block[at..]);
+    let packed = |at: usize| -> [u8; 12] { std::array::from_fn(|i| block[at + i]) };
+    let affine = |grid: BlockGrid, d: f32, dmin: f32, unpack: &dyn Fn(usize) -> (u8, u8)| {
+        let mut grid = grid;
+        for j in 0..QK_K / grid.sub_block {
+            let (scale, min) = unpack(j);
+            (grid.scale[j], grid.offset[j]) = (d * f32::from(scale), -(dmin * f32::from(min)));
+        }
+        grid
+    };
     Ok(match ty {
+        GgmlType::Q2_K => {
+            let packed: [u8; 16] = std::array::from_fn(|i| block[i]);
+            affine(BlockGrid::new(16, even(4, 0)), half(80), half(82), &|j| Q2K::unpack(&packed, j))
+        }
         GgmlType::Q3_K => {
-            let (mut grid, d) = (BlockGrid::new(16, 7, 4), half(108));
-            packed.copy_from_slice(&block[96..108]);
+            let (mut grid, d, packed) = (BlockGrid::new(16, even(8, 4)), half(108), packed(96));
             for (j, scale) in grid.scale.iter_mut().enumerate() {
                 *scale = d * q3_k::unpack_scale(j, &packed);
             }
             grid
         }
+        GgmlType::Q4_K => {
+            let packed = packed(4);
+            affine(BlockGrid::new(32, even(16, 0)), half(0), half(2), &|j| Q4K::unpack(&packed, j))
+        }
+        GgmlType::Q5_K => {
+            let packed = packed(4);
+            affine(BlockGrid::new(32, even(32, 0)), half(0), half(2), &|j| Q5K::unpack(&packed, j))
+        }
         GgmlType::Q6_K => {
-            let (mut grid, d) = (BlockGrid::new(16, 63, 32), half(208));
+            let (mut grid, d) = (BlockGrid::new(16, even(64, 32)), half(208));
             for (scale, &code) in grid.scale.iter_mut().zip(&block[192..208]) {
                 *scale = d * f32::from(code as i8);
             }
             grid
         }
         _ => {
-            let max_code = if ty == GgmlType::Q4_K { 15 } else { 31 };
-            let (mut grid, d, dmin) = (BlockGrid::new(32, max_code, 0), half(0), half(2));
-            packed.copy_from_slice(&block[4..16]);
-            for j in 0..QK_K / 32 {
-                let (scale, min) = unpack_scale(j, &packed);
-                (grid.scale[j], grid.offset[j]) = (d * f32::from(scale), -(dmin * f32::from(min)));
+            let (mut grid, d) = (BlockGrid::new(32, &KVALUES), half(0));
+            let high = u16::from_le_bytes([block[2], block[3]]);
+            for (j, scale) in grid.scale.iter_mut().take(QK_K / 32).enumerate() {
+                let low = u16::from(block[4 + j / 2] >> (4 * (j % 2)) & 0xf);
+                *scale = d * (f32::from(low | (high >> (2 * j) & 3) << 4) - 32.0);
             }
             grid
         }
@@ -100,7 +148,7 @@ pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
 /// As [`block_grid`]; [`Error::CodeRange`] when a code is above the grid's largest, [`Error::CodeCount`] when
 /// there are not as many codes as weights.
 pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
-    let max = block_grid(ty, block)?.max_code;
+    let max = block_grid(ty, block)?.max_code();
     if codes.len() != ty.block_size() {
         return Err(Error::CodeCount { ty, expected: ty.block_size(), found: codes.len() });
     }
@@ -108,6 +156,13 @@ pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
         return Err(Error::CodeRange { ty, at, code: codes[at], max });
     }
     match ty {
+        GgmlType::Q2_K => {
+            for (bytes, codes) in block[16..80].chunks_exact_mut(32).zip(codes.chunks_exact(128)) {
+                for (l, byte) in bytes.iter_mut().enumerate() {
+                    *byte = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
+                }
+            }
+        }
         GgmlType::Q3_K => {
             block[..96].fill(0);
             for (e, code) in codes.iter().enumerate() {
@@ -133,7 +188,7 @@ pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
                 }
             }
         }
-        _ => {
+        GgmlType::Q6_K => {
             let (low, rest) = block.split_at_mut(128);
             let halves = low.chunks_exact_mut(64).zip(rest.chunks_exact_mut(32)).zip(codes.chunks_exact(128));
             for ((low, high), codes) in halves {
@@ -142,6 +197,13 @@ pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
                     low[l] = (a & 0xf) | (c & 0xf) << 4;
                     low[l + 32] = (b & 0xf) | (d & 0xf) << 4;
                     high[l] = a >> 4 | (b >> 4) << 2 | (c >> 4) << 4 | (d >> 4) << 6;
+                }
+            }
+        }
+        _ => {
+            for (bytes, codes) in block[8..].chunks_exact_mut(16).zip(codes.chunks_exact(32)) {
+                for (l, byte) in bytes.iter_mut().enumerate() {
+                    *byte = codes[l] | codes[l + 16] << 4;
                 }
             }
         }
@@ -174,7 +236,7 @@ mod tests {
             let grid = block_grid(ty, &block).unwrap();
             let mut weights = vec![0.0; n];
             // Every code at some place, independent of what the encoder chose.
-            let codes: Vec<u8> = (0..n).map(|e| (e * 5 % (usize::from(grid.max_code) + 1)) as u8).collect();
+            let codes: Vec<u8> = (0..n).map(|e| (e * 5 % grid.levels.len()) as u8).collect();
             set_codes(ty, &codes, &mut block).unwrap();
             decode(ty, &block, &mut weights).unwrap();
             for (e, (&code, &weight)) in codes.iter().zip(&weights).enumerate() {

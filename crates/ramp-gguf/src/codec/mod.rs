@@ -1,26 +1,49 @@
 //! Block codecs: weights to stored bytes and back, exactly as ggml does it.
 
-mod affine;
+mod affine_block;
+mod binary16;
 mod float;
 mod grid;
-mod lanes;
+mod iq4_nl;
+mod iq4_xs;
+mod kernel;
+mod legacy;
+mod q2_k;
 mod q3_k;
+mod q4_0;
+mod q4_1;
 mod q4_k;
+mod q5_0;
+mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
-mod scale_search;
+mod search;
+mod vector;
+
+use std::marker::PhantomData;
 
 pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
 use rayon::prelude::*;
 
+use self::kernel::{Decode, Encode, Isa, RowCodec, kernels};
+use self::vector::Vector;
 use crate::{Error, GgmlType, Result};
 
 /// Weights per super-block of the K types (`QK_K`).
 const QK_K: usize = 256;
 
+/// Super-blocks whose sub-blocks are searched together. Enough to fill the lanes with one number per super-block.
+const GROUP: usize = 16;
+
 /// The largest number of binary16.
 const F16_MAX: f32 = 65504.0;
+
+/// Weights of a task: a multiple of every block size, large enough to outweigh the cost of a task.
+const WEIGHTS_PER_TASK: usize = 1 << 14;
+
+/// Importance of the columns of a row, block by block.
+type Importance<'a, const W: usize> = Option<&'a [[f32; W]]>;
 
 /// One block type: `W` weights in `B` bytes. The unit of thought of every codec file.
 trait BlockCodec<const W: usize, const B: usize> {
@@ -28,11 +51,102 @@ trait BlockCodec<const W: usize, const B: usize> {
     /// sums of the search overflow, and can end in a block of zeros instead of an infinite scale.
     const MAX: f32;
 
-    /// Writes one block and says whether its scales are finite. `importance` has one value per weight.
-    fn encode(weights: &[f32; W], importance: Option<&[f32; W]>, block: &mut [u8; B]) -> bool;
+    /// Writes blocks of whole rows and says whether their scales are finite.
+    fn encode<V: Vector>(weights: &[[f32; W]], importance: Importance<'_, W>, blocks: &mut [[u8; B]])
+    -> bool;
 
     /// Reads one block.
-    fn decode(block: &[u8; B], weights: &mut [f32; W]);
+    fn decode<V: Vector>(block: &[u8; B], weights: &mut [f32; W]);
+}
+
+/// The bits of the largest magnitude, which are ordered as the magnitudes are: above those of infinity for NaN.
+#[inline(always)]
+fn largest_magnitude(weights: &[f32]) -> u32 {
+    weights.iter().fold(0, |max, weight| max.max(weight.abs().to_bits()))
+}
+
+/// Writes `d * code - m` for each code.
+#[inline(always)]
+fn scale_codes<V: Vector>(d: f32, m: f32, codes: &[u8], weights: &mut [f32]) {
+    let (d, m) = (V::splat(d), V::splat(m));
+    for (codes, weights) in codes.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        (d * V::from_bytes(codes) - m).store(weights);
+    }
+}
+
+/// Writes `d * (code - zero)` for each code.
+#[inline(always)]
+fn scale_centered_codes<V: Vector>(d: f32, zero: f32, codes: &[u8], weights: &mut [f32]) {
+    let (d, zero) = (V::splat(d), V::splat(zero));
+    for (codes, weights) in codes.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        (d * (V::from_bytes(codes) - zero)).store(weights);
+    }
+}
+
+/// A block type as a codec of rows.
+struct Blocks<C, const W: usize, const B: usize>(PhantomData<C>);
+
+impl<C: BlockCodec<W, B>, const W: usize, const B: usize> RowCodec for Blocks<C, W, B> {
+    #[inline(always)]
+    fn encode<V: Vector>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &mut [u8]) -> bool {
+        if largest_magnitude(weights) > C::MAX.to_bits() {
+            return false;
+        }
+        let importance = imatrix.map(|imatrix| imatrix.as_chunks::<W>().0);
+        C::encode::<V>(weights.as_chunks().0, importance, bytes.as_chunks_mut().0)
+    }
+
+    #[inline(always)]
+    fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
+        let ((blocks, _), (weights, _)) = (bytes.as_chunks::<B>(), weights.as_chunks_mut::<W>());
+        for (block, weights) in blocks.iter().zip(weights) {
+            C::decode::<V>(block, weights);
+        }
+    }
+}
+
+/// Encoder and decoder of a type, and `None` for types without a codec.
+fn codec(ty: GgmlType, isa: Isa) -> Option<(Encode, Decode)> {
+    Some(match ty {
+        GgmlType::F32 => kernels::<float::F32>(isa),
+        GgmlType::F16 => kernels::<float::F16>(isa),
+        GgmlType::BF16 => kernels::<float::Bf16>(isa),
+        GgmlType::Q4_0 => kernels::<Blocks<q4_0::Q4_0, _, _>>(isa),
+        GgmlType::Q4_1 => kernels::<Blocks<q4_1::Q4_1, _, _>>(isa),
+        GgmlType::Q5_0 => kernels::<Blocks<q5_0::Q5_0, _, _>>(isa),
+        GgmlType::Q5_1 => kernels::<Blocks<q5_1::Q5_1, _, _>>(isa),
+        GgmlType::Q8_0 => kernels::<Blocks<q8_0::Q8_0, _, _>>(isa),
+        GgmlType::Q2_K => kernels::<Blocks<q2_k::Q2K, _, _>>(isa),
+        GgmlType::Q3_K => kernels::<Blocks<q3_k::Q3K, _, _>>(isa),
+        GgmlType::Q4_K => kernels::<Blocks<q4_k::Q4K, _, _>>(isa),
+        GgmlType::Q5_K => kernels::<Blocks<q5_k::Q5K, _, _>>(isa),
+        GgmlType::Q6_K => kernels::<Blocks<q6_k::Q6K, _, _>>(isa),
+        GgmlType::IQ4_NL => kernels::<Blocks<iq4_nl::Iq4Nl, _, _>>(isa),
+        GgmlType::IQ4_XS => kernels::<Blocks<iq4_xs::Iq4Xs, _, _>>(isa),
+        _ => return None,
+    })
+}
+
+/// `sum x^2` of each super-block of a group, in the order of its weights. The sums run side by side, because each of
+/// them waits for its own last term.
+#[inline(always)]
+fn sums_of_squares(weights: &[[f32; QK_K]]) -> [f32; GROUP] {
+    let mut sums = [0.0; GROUP];
+    for (some, sums) in weights.chunks(4).zip(sums.as_chunks_mut::<4>().0) {
+        if let [a, b, c, d] = some {
+            for i in 0..QK_K {
+                sums[0] += a[i] * a[i];
+                sums[1] += b[i] * b[i];
+                sums[2] += c[i] * c[i];
+                sums[3] += d[i] * d[i];
+            }
+        } else {
+            for (sum, weights) in sums.iter_mut().zip(some) {
+                *sum = weights.iter().fold(0.0, |sum, x| sum + x * x);
+            }
+        }
+    }
+    sums
 }
 
 /// Encodes a row-major matrix `[rows, n_per_row]`, row after row, without padding.
@@ -40,8 +154,9 @@ trait BlockCodec<const W: usize, const B: usize> {
 /// The bytes are those of `ggml_quantize_chunk` built without contraction of floating-point operations (what
 /// every stock x86-64 build of llama.cpp does), on any number of threads.
 ///
-/// `imatrix` has one weight per column, the mean squared activation, and stands for all rows. Q3_K to Q6_K
-/// minimise the error that it weights; the other types ignore it.
+/// `imatrix` has one weight per column, the mean squared activation, and stands for all rows. The types with a search
+/// minimise the error that it weights: the K types, the IQ4 types, and Q4_0 to Q5_1, which have a search only with
+/// it. Q8_0, F16, BF16 and F32 ignore it.
 ///
 /// ```
 /// use ramp_gguf::{GgmlType, decode, encode};
@@ -101,31 +216,12 @@ pub fn decode(ty: GgmlType, bytes: &[u8], dst: &mut [f32]) -> Result<()> {
     if expected != found {
         return Err(Error::EncodedLength { ty, expected, found });
     }
-    let decode_blocks = match ty {
-        GgmlType::F32 => float::decode_f32,
-        GgmlType::F16 => float::decode_f16,
-        GgmlType::BF16 => float::decode_bf16,
-        GgmlType::Q8_0 => decode_blocks::<q8_0::Q8_0, _, _>,
-        GgmlType::Q3_K => decode_blocks::<q3_k::Q3K, _, _>,
-        GgmlType::Q4_K => decode_blocks::<q4_k::Q4K, _, _>,
-        GgmlType::Q5_K => decode_blocks::<q5_k::Q5K, _, _>,
-        GgmlType::Q6_K => decode_blocks::<q6_k::Q6K, _, _>,
-        _ => return Err(Error::CannotDecode { ty }),
-    };
-    // A multiple of every block size, large enough to outweigh the cost of a task.
-    const WEIGHTS_PER_TASK: usize = 1 << 14;
+    let (_, decode) = codec(ty, Isa::best()).ok_or(Error::CannotDecode { ty })?;
     let bytes_per_task = WEIGHTS_PER_TASK / ty.block_size() * ty.type_size();
     dst.par_chunks_mut(WEIGHTS_PER_TASK)
         .zip(bytes.par_chunks(bytes_per_task))
-        .for_each(|(weights, bytes)| decode_blocks(bytes, weights));
+        .for_each(|(weights, bytes)| decode(bytes, weights));
     Ok(())
-}
-
-fn decode_blocks<C: BlockCodec<W, B>, const W: usize, const B: usize>(bytes: &[u8], weights: &mut [f32]) {
-    let ((blocks, _), (weights, _)) = (bytes.as_chunks::<B>(), weights.as_chunks_mut::<W>());
-    for (block, weights) in blocks.iter().zip(weights) {
-        C::decode(block, weights);
-    }
 }
 
 /// Checks everything but the weights themselves and returns the number of rows.
@@ -149,9 +245,6 @@ fn check_source(ty: GgmlType, src: &[f32], n_per_row: usize, imatrix: Option<&[f
     Ok(src.len() / n_per_row)
 }
 
-/// Encodes one row; the error is the first column of the block that does not fit the type.
-type EncodeRow = fn(&[f32], Option<&[f32]>, &mut [u8]) -> std::result::Result<(), usize>;
-
 fn encode_rows(
     ty: GgmlType,
     src: &[f32],
@@ -159,48 +252,52 @@ fn encode_rows(
     imatrix: Option<&[f32]>,
     dst: &mut [u8],
 ) -> Result<()> {
-    let encode_row: EncodeRow = match ty {
-        GgmlType::F32 => float::encode_f32,
-        GgmlType::F16 => float::encode_f16,
-        GgmlType::BF16 => float::encode_bf16,
-        GgmlType::Q8_0 => encode_blocks::<q8_0::Q8_0, _, _>,
-        GgmlType::Q3_K => encode_blocks::<q3_k::Q3K, _, _>,
-        GgmlType::Q4_K => encode_blocks::<q4_k::Q4K, _, _>,
-        GgmlType::Q5_K => encode_blocks::<q5_k::Q5K, _, _>,
-        GgmlType::Q6_K => encode_blocks::<q6_k::Q6K, _, _>,
-        _ => return Err(Error::CannotEncode { ty }),
-    };
-    // The first failing row, so that the error does not depend on the order of the threads.
-    src.par_chunks(n_per_row)
-        .zip(dst.par_chunks_mut(ty.row_bytes(n_per_row)?))
+    let (encode, _) = codec(ty, Isa::best()).ok_or(Error::CannotEncode { ty })?;
+    let rows_per_task = (WEIGHTS_PER_TASK / n_per_row).max(1);
+    let row_bytes = ty.row_bytes(n_per_row)?;
+    // The first failing task, so that the error does not depend on the order of the threads.
+    src.par_chunks(n_per_row * rows_per_task)
+        .zip(dst.par_chunks_mut(row_bytes * rows_per_task))
         .enumerate()
-        .find_map_first(|(row, (weights, bytes))| {
-            if let Some(column) = weights.iter().position(|weight| !weight.is_finite()) {
-                return Some(Error::NonFiniteWeight { row, column, value: weights[column] });
+        .find_map_first(|(task, (weights, bytes))| {
+            if encode(weights, imatrix, bytes) {
+                return None;
             }
-            let column = encode_row(weights, imatrix, bytes).err()?;
-            Some(Error::WeightRange { ty, row, column })
+            let rows = weights.chunks(n_per_row).zip(bytes.chunks_mut(row_bytes));
+            rows.enumerate().find_map(|(row, (weights, bytes))| {
+                row_error(ty, encode, task * rows_per_task + row, weights, imatrix, bytes)
+            })
         })
         .map_or(Ok(()), Err)
 }
 
-fn encode_blocks<C: BlockCodec<W, B>, const W: usize, const B: usize>(
+/// What is wrong with a row, if anything: its first weight that is no number, or its first block that does not fit.
+fn row_error(
+    ty: GgmlType,
+    encode: Encode,
+    row: usize,
     weights: &[f32],
     imatrix: Option<&[f32]>,
     bytes: &mut [u8],
-) -> std::result::Result<(), usize> {
-    let ((weights, _), (blocks, _)) = (weights.as_chunks::<W>(), bytes.as_chunks_mut::<B>());
-    let importance = imatrix.map(|imatrix| imatrix.as_chunks::<W>().0);
-    for (at, (weights, block)) in weights.iter().zip(blocks).enumerate() {
-        let fits = weights.iter().all(|weight| weight.abs() <= C::MAX);
-        if !fits || !C::encode(weights, importance.map(|importance| &importance[at]), block) {
-            return Err(at * W);
-        }
+) -> Option<Error> {
+    if let Some(column) = weights.iter().position(|weight| !weight.is_finite()) {
+        return Some(Error::NonFiniteWeight { row, column, value: weights[column] });
     }
-    Ok(())
+    if encode(weights, imatrix, bytes) {
+        return None;
+    }
+    // A block alone as a row of its own. Where the scale of a block depends on the whole row, the row as a whole.
+    let (w, b) = (ty.block_size(), ty.type_size());
+    let column = (0..weights.len()).step_by(w).zip(bytes.chunks_mut(b)).find_map(|(column, bytes)| {
+        let imatrix = imatrix.map(|imatrix| &imatrix[column..column + w]);
+        (!encode(&weights[column..column + w], imatrix, bytes)).then_some(column)
+    });
+    Some(Error::WeightRange { ty, row, column: column.unwrap_or(0) })
 }
 
 #[cfg(test)]
 mod golden_tests;
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

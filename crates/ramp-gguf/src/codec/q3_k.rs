@@ -1,16 +1,23 @@
-//! Q3_K: 3-bit codes with a 6-bit signed scale per 16 weights.
+//! Q3_K: 3-bit codes with a 6-bit signed scale per 16 weights, in super-blocks of 256.
 //!
-//! Bytes: high bits 0..32, low two bits 32..96, scales 96..108, `d` 108..110. Weight:
-//! `d * (scale - 32) * (code - 4)`.
+//! | bytes | what |
+//! |---|---|
+//! | 0..32 | third bits: bit `k` of byte `l` belongs to weight `32 k + l` |
+//! | 32..96 | low 2 bits: 32 bytes for each 128 weights; byte `l` has weights `l`, `l + 32`, `l + 64`, `l + 96`, from its lowest bits on |
+//! | 96..108 | 16 scales of 6 bits |
+//! | 108..110 | `d`, binary16 |
+//!
+//! The low 4 bits of scale `j < 8` are the low nibble of byte `96 + j`, those of scale `j + 8` its high nibble; byte
+//! `104 + j`, `j < 4`, has the top 2 bits of scales `j`, `j + 4`, `j + 8`, `j + 12`, from its lowest bits on.
+//!
+//! Weight: `d * (scale - 32) * (code - 4)`.
 
-use half::f16;
+use super::affine_block::importance_weights;
+use super::search::{Rows, make_q3_quants, make_qx_quants, rows, sum, symmetric_code};
+use super::vector::{MAX_LANES, Vector, nearest_int};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_centered_codes};
 
-use super::lanes::{Rows, each, make_q3_quants, make_qx_quants, nearest_int, to_codes, to_lanes};
-use super::{BlockCodec, F16_MAX, QK_K};
-
-/// Sub-blocks per super-block.
-const L: usize = 16;
-/// Weights per sub-block.
+/// Sub-blocks per super-block, and weights per sub-block.
 const N: usize = 16;
 
 pub(super) struct Q3K;
@@ -18,57 +25,145 @@ pub(super) struct Q3K;
 impl BlockCodec<QK_K, 110> for Q3K {
     const MAX: f32 = F16_MAX * 32.0 * 4.0;
 
-    fn encode(weights: &[f32; QK_K], importance: Option<&[f32; QK_K]>, block: &mut [u8; 110]) -> bool {
-        let x: Rows<L, N> = to_lanes(weights);
-        let mut rows = [[0.0; L]; N];
-        let (d, scales) = match importance {
-            None => nearest_scales(&make_q3_quants(4, &x, &mut rows)),
-            Some(importance) => weighted_fit(weights, &x, importance, &mut rows),
-        };
-        let mut codes = [0_u8; QK_K];
-        to_codes(&rows, &mut codes);
-
-        let packed = pack_scales(&scales);
-        for (j, (codes, weights)) in codes.chunks_exact_mut(N).zip(weights.chunks_exact(N)).enumerate() {
-            let d = d.to_f32() * unpack_scale(j, &packed);
-            if d != 0.0 {
-                for (code, &weight) in codes.iter_mut().zip(weights) {
-                    *code = (nearest_int(weight / d).clamp(-4, 3) + 4) as u8;
+    #[inline(always)]
+    fn encode<V: Vector>(
+        weights: &[[f32; QK_K]],
+        importance: Importance<'_, QK_K>,
+        blocks: &mut [[u8; 110]],
+    ) -> bool {
+        let mut finite = true;
+        for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
+            if let Some(importance) = importance {
+                let found = Weighted::fit::<V>(weights, group * GROUP, importance);
+                for (i, (weights, block)) in weights.iter().zip(blocks).enumerate() {
+                    let codes = |j: usize| found.codes(weights, i, j);
+                    finite &= write(found.d[i], &found.packed[i], weights, codes, block);
+                }
+            } else {
+                let found = Own::fit::<V>(weights);
+                for (i, (weights, block)) in weights.iter().zip(blocks).enumerate() {
+                    finite &= write(found.d[i], &found.packed[i], weights, |j| found.codes(i, j), block);
                 }
             }
         }
-
-        block.fill(0);
-        for (e, code) in codes.iter().enumerate() {
-            block[e % 32] |= (code >> 2) << (e / 32);
-            block[32 + e / 128 * 32 + e % 32] |= (code & 3) << (e % 128 / 32 * 2);
-        }
-        block[96..108].copy_from_slice(&packed);
-        block[108..110].copy_from_slice(&d.to_le_bytes());
-        d.is_finite()
+        finite
     }
 
-    fn decode(block: &[u8; 110], weights: &mut [f32; QK_K]) {
-        let d = f16::from_le_bytes([block[108], block[109]]).to_f32();
-        let mut scales = [0; 12];
-        scales.copy_from_slice(&block[96..108]);
-        let high = &block[..32];
-        for (j, weights) in weights.chunks_exact_mut(N).enumerate() {
-            let d = d * unpack_scale(j, &scales);
-            // First weight of the sub-block: which bits of which bytes hold its codes.
-            let e = j * N;
-            let low = &block[32 + e / 128 * 32 + e % 32..][..N];
-            let shift = e % 128 / 32 * 2;
-            for ((weight, low), high) in weights.iter_mut().zip(low).zip(&high[e % 32..]) {
-                let code = (low >> shift & 3) | (high >> (e / 32) & 1) << 2;
-                *weight = d * (f32::from(code) - 4.0);
+    #[inline(always)]
+    fn decode<V: Vector>(block: &[u8; 110], weights: &mut [f32; QK_K]) {
+        let d = binary16::read(&block[108..]);
+        let mut packed = [0; 12];
+        packed.copy_from_slice(&block[96..108]);
+        let (high, low) = block[..96].split_at(32);
+        let mut codes = [0; QK_K];
+        for l in 0..32 {
+            // Shifts by constants, once the loop is unrolled.
+            for half in 0..2 {
+                for quarter in 0..4 {
+                    let third = high[l] >> (4 * half + quarter) & 1;
+                    codes[128 * half + 32 * quarter + l] =
+                        (low[32 * half + l] >> (2 * quarter) & 3) | third << 2;
+                }
             }
+        }
+        let sub_blocks = codes.as_chunks::<N>().0.iter().zip(weights.as_chunks_mut::<N>().0);
+        for (j, (codes, weights)) in sub_blocks.enumerate() {
+            scale_centered_codes::<V>(d * unpack_scale(j, &packed), 4.0, codes, weights);
         }
     }
 }
 
-/// 6-bit codes of the scales relative to the one of the largest magnitude, and the factor that multiplies them.
-fn nearest_scales(scales: &[f32; L]) -> (f16, [u8; L]) {
+/// Super-blocks fitted without importance: the bits of `d`, packed scales, and the codes of the search, as the rows of
+/// one vector of sub-blocks after the other.
+struct Own {
+    d: [u16; GROUP],
+    packed: [[u8; 12]; GROUP],
+    rows: [f32; GROUP * QK_K],
+    lanes: usize,
+}
+
+impl Own {
+    #[inline(always)]
+    fn fit<V: Vector>(weights: &[[f32; QK_K]]) -> Self {
+        let mut scales = [[0.0; N]; GROUP];
+        let mut out =
+            Self { d: [0; GROUP], packed: [[0; 12]; GROUP], rows: [0.0; GROUP * QK_K], lanes: V::LANES };
+        let all = weights.as_flattened();
+        for at in (0..weights.len() * N).step_by(V::LANES) {
+            let x: Rows<V, N> = rows(&all[at * N..]);
+            let mut codes = x;
+            make_q3_quants(4.0, &x, &mut codes).store(&mut scales.as_flattened_mut()[at..]);
+            for (codes, stored) in codes.iter().zip(out.rows[at * N..].chunks_exact_mut(V::LANES)) {
+                codes.store(stored);
+            }
+        }
+        for (i, scales) in scales[..weights.len()].iter().enumerate() {
+            let (d, integers) = nearest_scales(scales);
+            (out.d[i], out.packed[i]) = (d, pack_scales(&integers));
+        }
+        out
+    }
+
+    /// The codes of sub-block `j` of super-block `i`.
+    #[inline(always)]
+    fn codes(&self, i: usize, j: usize) -> [u8; N] {
+        let (sub_block, lanes) = (i * N + j, self.lanes);
+        let rows = &self.rows[sub_block / lanes * lanes * N..];
+        std::array::from_fn(|l| (rows[l * lanes + sub_block % lanes] + 4.0) as u8)
+    }
+}
+
+/// Super-blocks fitted with errors weighted by `importance * sqrt(sigma^2 + x^2)`: the bits of `d`, packed scales, and
+/// what codes come from.
+struct Weighted {
+    d: [u16; GROUP],
+    packed: [[u8; 12]; GROUP],
+    iscales: [[f32; N]; GROUP],
+}
+
+impl Weighted {
+    #[inline(always)]
+    fn fit<V: Vector>(weights: &[[f32; QK_K]], first: usize, importance: &[[f32; QK_K]]) -> Self {
+        let mut w = [0.0; GROUP * QK_K];
+        importance_weights(2.0, weights, first, importance, &mut w);
+        let zero = [[0.0; N]; GROUP];
+        let (mut scales, mut iscales, mut sum_w) = (zero, zero, zero);
+        let all = weights.as_flattened();
+        for at in (0..weights.len() * N).step_by(V::LANES) {
+            let (x, w): (Rows<V, N>, Rows<V, N>) = (rows(&all[at * N..]), rows(&w[at * N..all.len()]));
+            let fit = make_qx_quants(4.0, &x, &w);
+            fit.scale.store(&mut scales.as_flattened_mut()[at..]);
+            fit.iscale.store(&mut iscales.as_flattened_mut()[at..]);
+            sum(&w).store(&mut sum_w.as_flattened_mut()[at..]);
+        }
+        // The scales of a super-block are fitted as if they were a sub-block.
+        let mut out = Self { d: [0; GROUP], packed: [[0; 12]; GROUP], iscales };
+        for at in (0..weights.len()).step_by(V::LANES) {
+            let x: Rows<V, N> = rows(scales[at..].as_flattened());
+            let w: Rows<V, N> = rows(sum_w[at..].as_flattened());
+            let fit = make_qx_quants(32.0, &x, &w);
+            let (mut d, mut iscale) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+            fit.scale.store(&mut d);
+            fit.iscale.store(&mut iscale);
+            for (lane, i) in (at..weights.len()).take(V::LANES).enumerate() {
+                let integers = scales[i].map(|scale| symmetric_code(scale, iscale[lane], 32));
+                (out.d[i], out.packed[i]) = (binary16::from_f32(d[lane]), pack_scales(&integers));
+            }
+        }
+        out
+    }
+
+    /// The codes of sub-block `j` of super-block `i`, whose weights are given.
+    #[inline(always)]
+    fn codes(&self, weights: &[f32; QK_K], i: usize, j: usize) -> [u8; N] {
+        std::array::from_fn(|l| symmetric_code(weights[N * j + l], self.iscales[i][j], 4))
+    }
+}
+
+/// 6-bit codes of the scales relative to the one of the largest magnitude, and the bits of the factor that multiplies
+/// them.
+#[inline(always)]
+fn nearest_scales(scales: &[f32; N]) -> (u16, [u8; N]) {
     let (mut amax, mut max) = (0.0, 0.0);
     for &scale in scales {
         if scale.abs() > amax {
@@ -77,36 +172,54 @@ fn nearest_scales(scales: &[f32; L]) -> (f16, [u8; L]) {
     }
     if max == 0.0 {
         // Codes of zero bits, which read as a scale of -32 times nothing.
-        return (f16::ZERO, [0; L]);
+        return (0, [0; N]);
     }
     let iscale = -32.0 / max;
     let codes = scales.map(|scale| (i32::from(nearest_int(iscale * scale) as i8).clamp(-32, 31) + 32) as u8);
-    (f16::from_f32(1.0 / iscale), codes)
+    (binary16::from_f32(1.0 / iscale), codes)
 }
 
-/// Codes and scales that minimise the error weighted by `importance * sqrt(sigma^2 + x^2)`.
-fn weighted_fit(
+/// Rounds the weights with the scales as they are stored and stores the block. `found` gives the codes of a sub-block
+/// of scale 0. Says whether the block decodes to finite weights.
+#[inline(always)]
+fn write(
+    d: u16,
+    packed: &[u8; 12],
     weights: &[f32; QK_K],
-    x: &Rows<L, N>,
-    importance: &[f32; QK_K],
-    rows: &mut Rows<L, N>,
-) -> (f16, [u8; L]) {
-    let sigma2 = 2.0 * weights.iter().fold(0.0, |sum, x| sum + x * x) / QK_K as f32;
-    let mut w: Rows<L, N> = to_lanes(importance);
-    let mut sub_block_weight = [0.0; L];
-    for (w, x) in w.iter_mut().zip(x) {
-        *w = each(|lane| w[lane] * (sigma2 + x[lane] * x[lane]).sqrt());
-        sub_block_weight = each(|lane| sub_block_weight[lane] + w[lane]);
+    found: impl Fn(usize) -> [u8; N],
+    block: &mut [u8; 110],
+) -> bool {
+    let mut codes = [0; QK_K];
+    let scale = binary16::to_f32(d);
+    let sub_blocks = codes.as_chunks_mut::<N>().0.iter_mut().zip(weights.as_chunks::<N>().0);
+    for (j, (codes, weights)) in sub_blocks.enumerate() {
+        let d = scale * unpack_scale(j, packed);
+        if d == 0.0 {
+            *codes = found(j);
+            continue;
+        }
+        for (code, &weight) in codes.iter_mut().zip(weights) {
+            *code = (nearest_int(weight / d).clamp(-4, 3) + 4) as u8;
+        }
     }
-    let scales = make_qx_quants(4.0, x, &w, rows);
-    // The scales are one more block, of a single lane.
-    let mut codes = [[0.0]; L];
-    let [d] = make_qx_quants(32.0, &scales.map(|scale| [scale]), &sub_block_weight.map(|w| [w]), &mut codes);
-    (f16::from_f32(d), codes.map(|[code]| code as u8))
+    let (high, rest) = block.split_at_mut(32);
+    let halves = rest[..64].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
+    high.fill(0);
+    for (half, (low, codes)) in halves.enumerate() {
+        for l in 0..32 {
+            let [a, b, c, d] = [codes[l], codes[l + 32], codes[l + 64], codes[l + 96]];
+            low[l] = (a & 3) | (b & 3) << 2 | (c & 3) << 4 | (d & 3) << 6;
+            high[l] |= (a >> 2 | (b >> 2) << 1 | (c >> 2) << 2 | (d >> 2) << 3) << (4 * half);
+        }
+    }
+    rest[64..76].copy_from_slice(packed);
+    rest[76..].copy_from_slice(&d.to_le_bytes());
+    binary16::is_finite(d)
 }
 
 /// Packs 16 scales of 6 bits: low nibbles of two scales per byte 0..8, high bits of four per byte 8..12.
-fn pack_scales(scales: &[u8; L]) -> [u8; 12] {
+#[inline(always)]
+fn pack_scales(scales: &[u8; N]) -> [u8; 12] {
     let mut packed = [0; 12];
     for (j, scale) in scales.iter().enumerate() {
         packed[j % 8] |= (scale & 0xf) << (j / 8 * 4);
@@ -116,6 +229,7 @@ fn pack_scales(scales: &[u8; L]) -> [u8; 12] {
 }
 
 /// The signed scale of sub-block `j`.
+#[inline(always)]
 pub(super) fn unpack_scale(j: usize, packed: &[u8; 12]) -> f32 {
     let low = packed[j % 8] >> (j / 8 * 4) & 0xf;
     let high = packed[8 + j % 4] >> (j / 4 * 2) & 3;

@@ -1,48 +1,87 @@
-//! Q4_K: 4-bit codes with a 6-bit scale and minimum per 32 weights.
+//! Q4_K: 4-bit codes with a 6-bit scale and minimum per 32 weights, in super-blocks of 256.
 //!
-//! Bytes: `d` 0..2, `dmin` 2..4, scales and minima 4..16, codes 16..144. Weight: `d * scale * code - dmin * min`.
+//! | bytes | what |
+//! |---|---|
+//! | 0..2 | `d`, binary16 |
+//! | 2..4 | `dmin`, binary16 |
+//! | 4..16 | 8 scales and 8 minima of 6 bits |
+//! | 16..144 | codes: 32 bytes for each 64 weights; byte `l` has weight `l` in its low, weight `l + 32` in its high nibble |
+//!
+//! Scales and minima `j < 4` are the low 6 bits of bytes `4 + j` and `8 + j`. Those of `j + 4` have their low 4 bits
+//! in the low and the high nibble of byte `12 + j`, and their top 2 bits at the top of bytes `4 + j` and `8 + j`.
+//!
+//! Weight: `d * scale * code - dmin * min`.
 
-use half::f16;
-
-use super::affine::{Affine, unpack_scale};
-use super::lanes::AffineSearch;
-use super::{BlockCodec, F16_MAX, QK_K};
-
-const AFFINE: Affine =
-    Affine { nmax: 15, search: AffineSearch { rmin: -1.0, rdelta: 0.1, nstep: 20 }, clamp_weighted: false };
+use super::affine_block::{self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, unpack_k4};
+use super::search::{AffineSearch, Rows};
+use super::vector::Vector;
+use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
 
 pub(super) struct Q4K;
+
+impl AffineFormat<8, 32, 144> for Q4K {
+    const NMAX: f32 = 15.0;
+    const SCALE_MAX: f32 = 63.0;
+    const SEARCH: AffineSearch = AffineSearch { rmin: -1.0, rdelta: 0.1, nstep: 20 };
+    const MAD: bool = false;
+    const SIGMA: f32 = 2.0;
+    type Packed = [u8; 12];
+
+    #[inline(always)]
+    fn own_weights<V: Vector>(x: &Rows<V, 32>) -> Rows<V, 32> {
+        rms_plus_magnitude(x)
+    }
+
+    /// Codes that the search with importance leaves outside 6 bits spill into their neighbour's: upstream's
+    /// oversight, and its bytes.
+    #[inline(always)]
+    fn pack(scales: [u8; 8], mins: [u8; 8], weighted: bool) -> [u8; 12] {
+        let limit = if weighted { 255 } else { 63 };
+        pack_k4(scales.map(|code| code.min(limit)), mins.map(|code| code.min(limit)))
+    }
+
+    #[inline(always)]
+    fn unpack(packed: &[u8; 12], j: usize) -> (u8, u8) {
+        unpack_k4(packed, j)
+    }
+
+    #[inline(always)]
+    fn write(fit: &SuperBlock<[u8; 12]>, block: &mut [u8; 144]) {
+        block[0..2].copy_from_slice(&fit.d.to_le_bytes());
+        block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
+        block[4..16].copy_from_slice(&fit.packed);
+        let groups = block[16..].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
+        for (bytes, codes) in groups {
+            for l in 0..32 {
+                bytes[l] = codes[l] | codes[l + 32] << 4;
+            }
+        }
+    }
+}
 
 impl BlockCodec<QK_K, 144> for Q4K {
     const MAX: f32 = F16_MAX * 63.0 * 15.0;
 
-    fn encode(weights: &[f32; QK_K], importance: Option<&[f32; QK_K]>, block: &mut [u8; 144]) -> bool {
-        let fit = AFFINE.fit(weights, importance);
-        block[0..2].copy_from_slice(&fit.d.to_le_bytes());
-        block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
-        block[4..16].copy_from_slice(&fit.scales);
-        for (bytes, codes) in block[16..].chunks_exact_mut(32).zip(fit.codes.chunks_exact(64)) {
-            for (l, byte) in bytes.iter_mut().enumerate() {
-                *byte = codes[l] | codes[l + 32] << 4;
-            }
-        }
-        fit.is_finite()
+    #[inline(always)]
+    fn encode<V: Vector>(
+        weights: &[[f32; QK_K]],
+        importance: Importance<'_, QK_K>,
+        blocks: &mut [[u8; 144]],
+    ) -> bool {
+        affine_block::encode::<Self, V, 8, 32, 144>(weights, importance, blocks)
     }
 
-    fn decode(block: &[u8; 144], weights: &mut [f32; QK_K]) {
-        let d = f16::from_le_bytes([block[0], block[1]]).to_f32();
-        let dmin = f16::from_le_bytes([block[2], block[3]]).to_f32();
+    #[inline(always)]
+    fn decode<V: Vector>(block: &[u8; 144], weights: &mut [f32; QK_K]) {
+        let (d, dmin) = (binary16::read(&block[0..]), binary16::read(&block[2..]));
         let mut scales = [0; 12];
         scales.copy_from_slice(&block[4..16]);
-        for (g, (bytes, weights)) in
-            block[16..].chunks_exact(32).zip(weights.chunks_exact_mut(64)).enumerate()
-        {
-            for (half, weights) in weights.chunks_exact_mut(32).enumerate() {
-                let (scale, min) = unpack_scale(2 * g + half, &scales);
-                let (d, m) = (d * f32::from(scale), dmin * f32::from(min));
-                for (weight, byte) in weights.iter_mut().zip(bytes) {
-                    *weight = d * f32::from(byte >> (4 * half) & 0xf) - m;
-                }
+        let groups = block[16..].as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<64>().0);
+        for (g, (bytes, weights)) in groups.enumerate() {
+            let codes = [bytes.map(|byte| byte & 0xf), bytes.map(|byte| byte >> 4)];
+            for (half, (codes, weights)) in codes.iter().zip(weights.as_chunks_mut::<32>().0).enumerate() {
+                let (scale, min) = unpack_k4(&scales, 2 * g + half);
+                scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
             }
         }
     }

@@ -4,14 +4,24 @@ use half::f16;
 use proptest::prelude::*;
 
 use super::golden_tests::{gauss, importance};
-use super::{BlockCodec, decode, encode, encode_into, q3_k, q4_k, q5_k, q6_k, q8_0};
+use super::kernel::Isa;
+use super::search::KVALUES;
+use super::{BlockCodec, codec, decode, encode, encode_into, oracle};
+use super::{iq4_nl, iq4_xs, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
 use crate::{Error, GgmlType, QUANTIZED};
 
-const ENCODABLE: [GgmlType; 8] = [
+const ENCODABLE: [GgmlType; 15] = [
     GgmlType::F32,
     GgmlType::F16,
     GgmlType::BF16,
     GgmlType::Q8_0,
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::IQ4_NL,
+    GgmlType::IQ4_XS,
+    GgmlType::Q2_K,
     GgmlType::Q3_K,
     GgmlType::Q4_K,
     GgmlType::Q5_K,
@@ -37,6 +47,13 @@ fn block_sizes_are_those_of_the_type_table() {
         assert_eq!((ty.block_size(), ty.type_size()), (W, B), "{ty}");
     }
     check::<q8_0::Q8_0, _, _>(GgmlType::Q8_0);
+    check::<q4_0::Q4_0, _, _>(GgmlType::Q4_0);
+    check::<q4_1::Q4_1, _, _>(GgmlType::Q4_1);
+    check::<q5_0::Q5_0, _, _>(GgmlType::Q5_0);
+    check::<q5_1::Q5_1, _, _>(GgmlType::Q5_1);
+    check::<iq4_nl::Iq4Nl, _, _>(GgmlType::IQ4_NL);
+    check::<iq4_xs::Iq4Xs, _, _>(GgmlType::IQ4_XS);
+    check::<q2_k::Q2K, _, _>(GgmlType::Q2_K);
     check::<q3_k::Q3K, _, _>(GgmlType::Q3_K);
     check::<q4_k::Q4K, _, _>(GgmlType::Q4_K);
     check::<q5_k::Q5K, _, _>(GgmlType::Q5_K);
@@ -44,6 +61,7 @@ fn block_sizes_are_those_of_the_type_table() {
     assert!(QUANTIZED.iter().all(|ty| ty.can_encode() && ty.is_quantized()));
     for &ty in GgmlType::ALL {
         assert_eq!(ty.can_encode(), ENCODABLE.contains(&ty), "{ty}");
+        assert_eq!(ty.can_encode(), codec(ty, Isa::best()).is_some(), "{ty}");
     }
 }
 
@@ -61,6 +79,13 @@ fn decoding_undoes_encoding_to_the_precision_of_the_type() {
         (GgmlType::Q5_K, 0.042),
         (GgmlType::Q4_K, 0.082),
         (GgmlType::Q3_K, 0.175),
+        (GgmlType::Q2_K, 0.36),
+        (GgmlType::Q5_1, 0.042),
+        (GgmlType::Q5_0, 0.047),
+        (GgmlType::Q4_1, 0.086),
+        (GgmlType::Q4_0, 0.098),
+        (GgmlType::IQ4_NL, 0.082),
+        (GgmlType::IQ4_XS, 0.082),
     ];
     for (ty, bound) in bounds {
         let error = relative_rms(&x, &round_trip(ty, &x, 4096, None));
@@ -75,7 +100,7 @@ fn importance_lowers_the_error_that_it_weights() {
     let weighted = |decoded: &[f32]| -> f64 {
         x.iter().zip(decoded).enumerate().map(|(i, (a, b))| f64::from(w[i % 4096] * (a - b) * (a - b))).sum()
     };
-    for ty in [GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K] {
+    for &ty in QUANTIZED.iter().filter(|ty| **ty != GgmlType::Q8_0) {
         let plain = weighted(&round_trip(ty, &x, 4096, None));
         let with = weighted(&round_trip(ty, &x, 4096, Some(&w)));
         assert!(with < plain, "{ty}: {with} is not below {plain}");
@@ -147,6 +172,13 @@ fn weights_beyond_the_scale_are_named() {
     for (ty, column) in [
         (GgmlType::F16, 300),
         (GgmlType::Q8_0, 288),
+        (GgmlType::Q4_0, 288),
+        (GgmlType::Q4_1, 288),
+        (GgmlType::Q5_0, 288),
+        (GgmlType::Q5_1, 288),
+        (GgmlType::IQ4_NL, 288),
+        (GgmlType::IQ4_XS, 256),
+        (GgmlType::Q2_K, 256),
         (GgmlType::Q3_K, 256),
         (GgmlType::Q4_K, 256),
         (GgmlType::Q5_K, 256),
@@ -167,7 +199,7 @@ fn weights_beyond_the_scale_are_named() {
 #[test]
 fn shapes_are_checked() {
     let x = [0.0; 512];
-    assert!(matches!(encode(GgmlType::Q4_0, &x, 512, None), Err(Error::CannotEncode { .. })));
+    assert!(matches!(encode(GgmlType::IQ2_S, &x, 512, None), Err(Error::CannotEncode { .. })));
     assert!(matches!(encode(GgmlType::Q4_K, &x, 0, None), Err(Error::NotWholeRows { .. })));
     assert!(matches!(encode(GgmlType::Q4_K, &x, 100, None), Err(Error::NotWholeRows { .. })));
     assert!(matches!(encode(GgmlType::Q4_K, &x, 128, None), Err(Error::RowNotBlockMultiple { .. })));
@@ -186,7 +218,7 @@ fn shapes_are_checked() {
         Err(Error::EncodedLength { expected: 288, found: 287, .. })
     ));
     let mut out = [0.0; 256];
-    assert!(matches!(decode(GgmlType::Q4_0, &[0; 144], &mut out), Err(Error::CannotDecode { .. })));
+    assert!(matches!(decode(GgmlType::IQ2_S, &[0; 82], &mut out), Err(Error::CannotDecode { .. })));
     assert!(matches!(decode(GgmlType::Q4_K, &[0; 143], &mut out), Err(Error::EncodedLength { .. })));
     assert!(matches!(decode(GgmlType::Q4_K, &[], &mut out[..255]), Err(Error::RowNotBlockMultiple { .. })));
     assert!(encode(GgmlType::Q4_K, &[], 256, None).unwrap().is_empty());
@@ -204,8 +236,27 @@ fn decode_by_the_table(ty: GgmlType, block: &[u8], e: usize) -> f32 {
         }
     };
     let nibble = |bytes: &[u8]| bytes[e / 64 * 32 + e % 32] >> (e % 64 / 32 * 4) & 15;
+    let legacy = |bytes: &[u8]| bytes[e % 16] >> (e % 32 / 16 * 4) & 15;
+    let fifth = |bytes: &[u8]| (bytes[e / 8] >> (e % 8) & 1) * 16;
     match ty {
         GgmlType::Q8_0 => half_at(0) * f32::from(block[2 + e] as i8),
+        GgmlType::Q4_0 => half_at(0) * (f32::from(legacy(&block[2..])) - 8.0),
+        GgmlType::Q4_1 => half_at(0) * f32::from(legacy(&block[4..])) + half_at(2),
+        GgmlType::Q5_0 => half_at(0) * (f32::from(legacy(&block[6..]) + fifth(&block[2..])) - 16.0),
+        GgmlType::Q5_1 => half_at(0) * f32::from(legacy(&block[8..]) + fifth(&block[4..])) + half_at(2),
+        GgmlType::IQ4_NL => half_at(0) * KVALUES[usize::from(legacy(&block[2..]))],
+        GgmlType::IQ4_XS => {
+            let j = e / 32;
+            let low = block[4 + j / 2] >> (j % 2 * 4) & 15;
+            let scale = low + (block[2 + j / 4] >> (j % 4 * 2) & 3) * 16;
+            let q = block[8 + j * 16 + e % 16] >> (e % 32 / 16 * 4) & 15;
+            half_at(0) * (f32::from(scale) - 32.0) * KVALUES[usize::from(q)]
+        }
+        GgmlType::Q2_K => {
+            let q = block[16 + e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3;
+            let (scale, min) = (block[e / 16] & 15, block[e / 16] >> 4);
+            half_at(80) * f32::from(scale) * f32::from(q) - half_at(82) * f32::from(min)
+        }
         GgmlType::Q3_K => {
             let (high, low) = (block[e % 32] >> (e / 32) & 1, block[32 + e / 128 * 32 + e % 32]);
             let q = (low >> (e % 128 / 32 * 2) & 3) + 4 * high;
@@ -230,6 +281,92 @@ fn decode_by_the_table(ty: GgmlType, block: &[u8], e: usize) -> f32 {
             half_at(208) * f32::from(block[192 + e / 16] as i8) * (f32::from(q) - 32.0)
         }
         _ => unreachable!("only quantized types"),
+    }
+}
+
+/// Rows of sub-blocks of many kinds and magnitudes: where sums cancel, scales vanish beside others and codes leave
+/// their range.
+fn rows() -> impl Strategy<Value = Vec<f32>> {
+    let x = -1.0_f32..1.0;
+    let kind = prop_oneof![
+        4 => prop::collection::vec(x.clone(), 32),
+        1 => prop::collection::vec(0.0_f32..1.0, 32),
+        1 => prop::collection::vec(-1.0_f32..0.0, 32),
+        1 => prop::collection::vec(0.5_f32..0.5001, 32),
+        1 => prop::collection::vec(prop_oneof![Just(0.0), Just(-0.0), Just(1.0), Just(-1.0), Just(0.5)], 32),
+        1 => prop::collection::vec(prop_oneof![8 => Just(0.0), 1 => x.clone()], 32),
+        1 => prop::collection::vec(prop_oneof![15 => x.clone().prop_map(|x| x / 128.0), 1 => x], 32),
+        1 => prop_oneof![Just(0.0), Just(-0.0), Just(0.375), Just(-0.375)].prop_map(|x| vec![x; 32]),
+    ];
+    // Mostly alike, as in a matrix; sometimes down to subnormal numbers, and up to where a scale is too large.
+    let exponent = prop_oneof![6 => -8_i32..0, 2 => -40_i32..10, 1 => -149_i32..-100, 1 => 10_i32..40];
+    prop::collection::vec((kind, exponent), 3 * 24).prop_map(|sub_blocks| {
+        let scaled = |(x, exponent): (Vec<f32>, i32)| x.into_iter().map(move |x| x * 2.0_f32.powi(exponent));
+        sub_blocks.into_iter().flat_map(scaled).collect()
+    })
+}
+
+/// What the oracle makes of rows, and `None` where a scale is not finite.
+fn expected(ty: GgmlType, weights: &[f32], imatrix: Option<&[f32]>) -> Option<Vec<u8>> {
+    let bytes = oracle::encode(ty, weights, N_PER_ROW, imatrix);
+    let mut decoded = vec![0.0; weights.len()];
+    decode(ty, &bytes, &mut decoded).unwrap();
+    decoded.iter().all(|x| x.is_finite()).then_some(bytes)
+}
+
+const N_PER_ROW: usize = 768;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Every instruction set of this CPU gives the bytes of the plain implementation.
+    #[test]
+    fn every_path_equals_the_oracle(
+        weights in rows(),
+        importance in prop::collection::vec(
+            prop_oneof![4 => 0.0_f32..10.0, 1 => Just(0.0), 1 => Just(1e-8), 1 => Just(1e6)],
+            N_PER_ROW,
+        ),
+    ) {
+        for ty in ENCODABLE {
+            for imatrix in [None, Some(&importance[..])] {
+                let expected = expected(ty, &weights, imatrix);
+                for isa in Isa::available() {
+                    let (encode, _) = codec(ty, isa).unwrap();
+                    let mut bytes = vec![0xaa; ty.tensor_bytes(3, N_PER_ROW).unwrap() as usize];
+                    // What is refused is refused on every path; what the plain implementation could store may still
+                    // be beyond the largest weight.
+                    if encode(&weights, imatrix, &mut bytes) {
+                        let difference = expected.as_ref().map(|expected| {
+                            bytes.iter().zip(expected).position(|(a, b)| a != b).map(|at| at / ty.type_size())
+                        });
+                        let with = if imatrix.is_some() { "importance" } else { "none" };
+                        prop_assert_eq!(difference, Some(None), "{} {:?} {}: first block", ty, isa, with);
+                    } else {
+                        let largest = weights.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+                        prop_assert!(largest > 60000.0, "{} {:?} refused {}", ty, isa, largest);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every instruction set decodes any bytes to the same bits.
+    #[test]
+    fn every_path_decodes_alike(bytes in prop::collection::vec(any::<u8>(), 3 * 1024)) {
+        for ty in ENCODABLE {
+            let blocks = bytes.len() / ty.type_size();
+            let bytes = &bytes[..blocks * ty.type_size()];
+            let decoded = |isa| {
+                let mut out = vec![0.0_f32; blocks * ty.block_size()];
+                codec(ty, isa).unwrap().1(bytes, &mut out);
+                out.iter().map(|x| if x.is_nan() { u32::MAX } else { x.to_bits() }).collect::<Vec<_>>()
+            };
+            let expected = decoded(Isa::Portable);
+            for isa in Isa::available() {
+                prop_assert!(decoded(isa) == expected, "{} {:?}", ty, isa);
+            }
+        }
     }
 }
 
