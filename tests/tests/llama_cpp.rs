@@ -1,5 +1,7 @@
 //! Files that RAMP writes, in real llama.cpp: the embedded nano model, no outside data.
 
+mod codec;
+
 use std::{
     fs,
     path::{Path, PathBuf},
