@@ -3,6 +3,7 @@
 // It is a command, and nothing else uses it.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod ci;
 mod interop;
 mod process;
@@ -28,6 +29,8 @@ enum Command {
     Ci(ci::Args),
     /// Check the invariants of ARCHITECTURE.md that a machine can check.
     Tidy,
+    /// Measure ramp-gguf's codecs beside ggml's, in one process.
+    Bench(bench::Args),
     /// Build real llama.cpp and check that it runs the files that `ramp` writes.
     Interop(interop::Args),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Ci(args) => ci::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
+        Command::Bench(args) => bench::run(&workspace, &args),
         Command::Interop(args) => interop::run(&workspace, &args),
     };
     match result {

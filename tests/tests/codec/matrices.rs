@@ -10,17 +10,17 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 /// Some rows of weights.
-pub struct Matrix {
-    pub name: String,
-    pub columns: usize,
-    pub weights: Vec<f32>,
+pub(super) struct Matrix {
+    pub(super) name: String,
+    pub(super) columns: usize,
+    pub(super) weights: Vec<f32>,
 }
 
 /// splitmix64, the state advanced before it is mixed.
-pub struct SplitMix64(pub u64);
+pub(super) struct SplitMix64(pub(super) u64);
 
 impl SplitMix64 {
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,7 +29,7 @@ impl SplitMix64 {
     }
 
     /// From 0 to 1.
-    pub fn unit(&mut self) -> f32 {
+    pub(super) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / 16_777_216.0
     }
 
@@ -39,7 +39,7 @@ impl SplitMix64 {
 }
 
 /// Rows of 1024 weights of every kind that once made a quantizer fail.
-pub fn kinds() -> Vec<Matrix> {
+pub(super) fn kinds() -> Vec<Matrix> {
     const COLUMNS: usize = 1024;
     const ROWS: usize = 16;
     type Kind = (&'static str, fn(&mut SplitMix64, usize) -> f32);
@@ -80,7 +80,7 @@ pub fn kinds() -> Vec<Matrix> {
 }
 
 /// The folders of `zoo` with weights, and none where there is no such folder.
-pub fn zoo(zoo: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn zoo(zoo: &Path) -> Result<Vec<PathBuf>> {
     if !zoo.is_dir() {
         return Ok(Vec::new());
     }
@@ -99,7 +99,7 @@ pub fn zoo(zoo: &Path) -> Result<Vec<PathBuf>> {
 const ROWS: usize = 8;
 
 /// Some rows of every matrix of a folder's safetensors files, evenly spread over it.
-pub fn of_model(folder: &Path) -> Result<Vec<Matrix>> {
+pub(super) fn of_model(folder: &Path) -> Result<Vec<Matrix>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
