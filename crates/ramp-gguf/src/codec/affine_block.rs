@@ -261,18 +261,6 @@ pub(super) fn unpack_k4(packed: &[u8; 12], j: usize) -> (u8, u8) {
     }
 }
 
-/// `d * scale` and `dmin * min` of all sub-blocks.
-#[inline(always)]
-pub(super) fn scale_k4(packed: &[u8; 12], d: f32, dmin: f32) -> ([f32; 8], [f32; 8]) {
-    let (mut scales, mut mins) = ([0; 8], [0; 8]);
-    for j in 0..4 {
-        (scales[j], mins[j]) = (packed[j] & 63, packed[j + 4] & 63);
-        scales[j + 4] = (packed[j + 8] & 0xf) | (packed[j] >> 6) << 4;
-        mins[j + 4] = (packed[j + 8] >> 4) | (packed[j + 4] >> 6) << 4;
-    }
-    (scales.map(|scale| d * f32::from(scale)), mins.map(|min| dmin * f32::from(min)))
-}
-
 /// `sqrt(mean(x^2)) + |x|` of each sub-block of 32: the weights of Q4_K's and Q5_K's error without importance.
 #[inline(always)]
 pub(super) fn rms_plus_magnitude<V: Vector>(x: &Rows<V, 32>) -> Rows<V, 32> {

@@ -11,13 +11,11 @@ pub(super) struct Bf16;
 impl RowCodec for F32 {
     #[inline(always)]
     fn encode<V: Vector>(weights: &[f32], _imatrix: Option<&[f32]>, bytes: &mut [u8]) -> bool {
-        // Two loops, so that one is a copy, over pieces that stay in the cache between them.
-        weights.chunks(1024).zip(bytes.chunks_mut(4096)).fold(true, |finite, (weights, bytes)| {
-            for (weight, bytes) in weights.iter().zip(bytes.as_chunks_mut().0) {
-                *bytes = weight.to_le_bytes();
-            }
-            finite & (largest_magnitude(weights) < f32::INFINITY.to_bits())
-        })
+        // Two loops, so that the first one is a copy.
+        for (weight, bytes) in weights.iter().zip(bytes.as_chunks_mut().0) {
+            *bytes = weight.to_le_bytes();
+        }
+        largest_magnitude(weights) < f32::INFINITY.to_bits()
     }
 
     #[inline(always)]

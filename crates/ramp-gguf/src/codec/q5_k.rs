@@ -10,7 +10,7 @@
 //!
 //! Weight: `d * scale * code - dmin * min`.
 
-use super::affine_block::{self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, scale_k4, unpack_k4};
+use super::affine_block::{self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, unpack_k4};
 use super::search::{AffineSearch, Rows};
 use super::vector::Vector;
 use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
@@ -73,9 +73,8 @@ impl BlockCodec<QK_K, 176> for Q5K {
     #[inline(always)]
     fn decode<V: Vector>(block: &[u8; 176], weights: &mut [f32; QK_K]) {
         let (d, dmin) = (binary16::read(&block[0..]), binary16::read(&block[2..]));
-        let mut packed = [0; 12];
-        packed.copy_from_slice(&block[4..16]);
-        let (d, m) = scale_k4(&packed, d, dmin);
+        let mut scales = [0; 12];
+        scales.copy_from_slice(&block[4..16]);
         let (high, low) = block[16..].split_at(32);
         let mut codes = [0; QK_K];
         for l in 0..32 {
@@ -88,7 +87,8 @@ impl BlockCodec<QK_K, 176> for Q5K {
         }
         let sub_blocks = codes.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<32>().0);
         for (j, (codes, weights)) in sub_blocks.enumerate() {
-            scale_codes::<V>(d[j], m[j], codes, weights);
+            let (scale, min) = unpack_k4(&scales, j);
+            scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
         }
     }
 }
