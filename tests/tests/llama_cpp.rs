@@ -1,5 +1,6 @@
 //! Files that RAMP writes, in real llama.cpp: the embedded nano model, no outside data.
 
+mod codec;
 #[path = "../../crates/ramp-model/tests/it/random.rs"]
 #[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod random;

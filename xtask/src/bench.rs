@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: speeds that are compared with another program, both sides in one run.
 
+mod codec;
 mod forward;
 
 use anyhow::Result;
@@ -9,12 +10,15 @@ use crate::workspace::Workspace;
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
+    /// ramp-gguf's codecs beside ggml's, in one process on the same data.
+    Codec(codec::Args),
     /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch.
     Forward(forward::Args),
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Codec(args) => codec::run(workspace, args),
         Bench::Forward(args) => forward::run(workspace, args),
     }
 }

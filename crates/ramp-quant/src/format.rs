@@ -235,7 +235,7 @@ mod tests {
         }
         assert!(matches!("affine9-g32".parse::<Format>(), Err(Error::Bits { bits: 9 })));
         assert!(matches!("affine4-g0".parse::<Format>(), Err(Error::EmptyGroup)));
-        assert!(matches!("Q4_0".parse::<Format>(), Err(Error::NoEncoder { ty: GgmlType::Q4_0 })));
+        assert!(matches!("IQ2_S".parse::<Format>(), Err(Error::NoEncoder { ty: GgmlType::IQ2_S })));
 
         let affine = Format::Affine { bits: 4, group: 32 };
         assert!(matches!(affine.bytes([0, 4]), Err(Error::EmptyShape { .. })));
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn fallback_keeps_what_fits() {
         assert_eq!(Format::Ggml(GgmlType::Q4_K).fallback(512), Format::Ggml(GgmlType::Q4_K));
-        assert_eq!(Format::Ggml(GgmlType::Q4_K).fallback(1600), Format::Ggml(GgmlType::Q8_0));
+        assert_eq!(Format::Ggml(GgmlType::Q4_K).fallback(1600), Format::Ggml(GgmlType::Q5_0));
         let affine = Format::Affine { bits: 4, group: 128 };
         assert_eq!(affine.fallback(33), affine);
     }

@@ -116,7 +116,9 @@ mod tests {
             let quantized = quantize(&weight, shape, format, None).unwrap();
             weight.iter().zip(&quantized.dequantized).map(|(w, q)| f64::from(w - q).powi(2)).sum()
         };
-        let ggml = ramp_gguf::QUANTIZED.iter().map(|&ty| error(ty.into())).collect::<Vec<_>>();
+        let ggml =
+            [GgmlType::Q2_K, GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::Q8_0];
+        let ggml = ggml.map(|ty| error(ty.into())).to_vec();
         let affine = (2..=8).map(|bits| error(Format::Affine { bits, group: 64 })).collect::<Vec<_>>();
         for errors in [ggml, affine] {
             assert!(errors.windows(2).all(|pair| pair[1] < pair[0]), "{errors:?}");

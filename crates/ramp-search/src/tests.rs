@@ -194,8 +194,9 @@ fn rows_that_do_not_fit_fall_back() {
     let down = problem.slots().iter().find(|slot| slot.id.to_string() == "blk.0.ffn_down.weight").unwrap();
     assert_eq!(down.choices.len(), 4);
     let q = problem.slots().iter().find(|slot| slot.id.to_string() == "blk.0.attn_q.weight").unwrap();
-    assert_eq!(q.choices.len(), 1);
-    assert_eq!(q.choices[0].format, Format::Ggml(GgmlType::Q8_0));
+    let formats: Vec<Format> = q.choices.iter().map(|choice| choice.format).collect();
+    let fallbacks = [GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q5_1, GgmlType::Q8_0];
+    assert_eq!(formats, fallbacks.map(Format::Ggml));
     assert!(
         problem.fallbacks(&actions).iter().any(|(id, wanted, _)| *id == q.id && *wanted == GgmlType::Q4_K)
     );

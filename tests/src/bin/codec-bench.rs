@@ -1,4 +1,4 @@
-//! Speed of ramp-gguf's codecs against ggml's, on the same data, in one process: `cargo xtask bench`.
+//! Speed of ramp-gguf's codecs against ggml's, on the same data, in one process: `cargo xtask bench codec`.
 //!
 //! Both sides run in turns, and the best of several turns counts: other programs only ever make a turn longer. The
 //! weights are seeded, near-Gaussian, in rows of 4096.

@@ -62,5 +62,7 @@ pub fn ggml_decode(ty: GgmlType, bytes: &[u8], weights: &mut [f32]) {
 /// `ggml_validate_row_data`: whether no scale of the blocks is infinite or NaN.
 pub fn ggml_is_valid(ty: GgmlType, bytes: &[u8]) -> bool {
     // SAFETY: the function reads that many bytes.
-    unsafe { sys::ggml_validate_row_data(ty.id() as sys::ggml_type, bytes.as_ptr().cast::<c_void>(), bytes.len()) }
+    unsafe {
+        sys::ggml_validate_row_data(ty.id() as sys::ggml_type, bytes.as_ptr().cast::<c_void>(), bytes.len())
+    }
 }

@@ -5,11 +5,12 @@
 //! | 0..2 | `d`, binary16 |
 //! | 2..18 | codes: byte `l` has weight `l` in its low, weight `l + 16` in its high nibble |
 //!
-//! Weight: `d * KVALUES[code]`, with the values of [`KVALUES`].
+//! Weight: `d * KVALUES[code]`, with the values of [`KVALUES`](super::search::KVALUES).
 
-use super::search::{KVALUES, Rows, best_index, make_iq4_scales, rows_of_blocks, squares, sum};
+use super::legacy::unpack_nibbles;
+use super::search::{Rows, best_index, make_iq4_scales, rows_of_blocks, squares, sum};
 use super::vector::{MAX_LANES, Vector};
-use super::{BlockCodec, F16_MAX, Importance, binary16};
+use super::{BlockCodec, F16_MAX, Importance, binary16, scale_kvalues};
 
 /// Weights per block.
 const N: usize = 32;
@@ -62,9 +63,6 @@ impl BlockCodec<N, 18> for Iq4Nl {
     #[inline(always)]
     fn decode<V: Vector>(block: &[u8; 18], weights: &mut [f32; N]) {
         let d = binary16::read(block);
-        for l in 0..16 {
-            weights[l] = d * KVALUES[usize::from(block[2 + l] & 0xf)];
-            weights[l + 16] = d * KVALUES[usize::from(block[2 + l] >> 4)];
-        }
+        scale_kvalues::<V>(d, &unpack_nibbles(&block[2..]), weights);
     }
 }

@@ -7,12 +7,13 @@
 //! | 4..8 | low 4 bits of the scales: byte `i` has scale `2 i` in its low, scale `2 i + 1` in its high nibble |
 //! | 8..136 | codes: 16 bytes for each 32 weights; byte `l` has weight `l` in its low, weight `l + 16` in its high nibble |
 //!
-//! Weight: `d * (scale - 32) * KVALUES[code]`, with the values of [`KVALUES`].
+//! Weight: `d * (scale - 32) * KVALUES[code]`, with the values of [`KVALUES`](super::search::KVALUES).
 
 use super::affine_block::importance_weights;
-use super::search::{KVALUES, Rows, best_index, make_iq4_scales, rows, squares};
+use super::legacy::unpack_nibbles;
+use super::search::{Rows, best_index, make_iq4_scales, rows, squares};
 use super::vector::{Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_kvalues};
 
 /// Sub-blocks per super-block.
 const S: usize = 8;
@@ -60,10 +61,7 @@ impl BlockCodec<QK_K, 136> for Iq4Xs {
         for (j, (codes, weights)) in sub_blocks.enumerate() {
             let low = u16::from(block[4 + j / 2] >> (4 * (j % 2)) & 0xf);
             let d = d * (f32::from(low | (high >> (2 * j) & 3) << 4) - 32.0);
-            for l in 0..16 {
-                weights[l] = d * KVALUES[usize::from(codes[l] & 0xf)];
-                weights[l + 16] = d * KVALUES[usize::from(codes[l] >> 4)];
-            }
+            scale_kvalues::<V>(d, &unpack_nibbles(codes), weights);
         }
     }
 }

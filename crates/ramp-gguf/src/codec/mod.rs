@@ -83,6 +83,15 @@ fn scale_centered_codes<V: Vector>(d: f32, zero: f32, codes: &[u8], weights: &mu
     }
 }
 
+/// Writes `d * value` for the value of IQ4's codebook that each code stands for.
+#[inline(always)]
+fn scale_kvalues<V: Vector>(d: f32, codes: &[u8], weights: &mut [f32]) {
+    let d = V::splat(d);
+    for (codes, weights) in codes.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
+        (d * V::kvalues(codes)).store(weights);
+    }
+}
+
 /// A block type as a codec of rows.
 struct Blocks<C, const W: usize, const B: usize>(PhantomData<C>);
 

@@ -76,13 +76,16 @@ impl BlockCodec<QK_K, 144> for Q4K {
         let (d, dmin) = (binary16::read(&block[0..]), binary16::read(&block[2..]));
         let mut scales = [0; 12];
         scales.copy_from_slice(&block[4..16]);
-        let groups = block[16..].as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<64>().0);
-        for (g, (bytes, weights)) in groups.enumerate() {
-            let codes = [bytes.map(|byte| byte & 0xf), bytes.map(|byte| byte >> 4)];
-            for (half, (codes, weights)) in codes.iter().zip(weights.as_chunks_mut::<32>().0).enumerate() {
-                let (scale, min) = unpack_k4(&scales, 2 * g + half);
-                scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
+        let mut codes = [0; QK_K];
+        for (bytes, codes) in block[16..].as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<64>().0) {
+            for l in 0..32 {
+                (codes[l], codes[l + 32]) = (bytes[l] & 0xf, bytes[l] >> 4);
             }
+        }
+        let sub_blocks = codes.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<32>().0);
+        for (j, (codes, weights)) in sub_blocks.enumerate() {
+            let (scale, min) = unpack_k4(&scales, j);
+            scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
         }
     }
 }

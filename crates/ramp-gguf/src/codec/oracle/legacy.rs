@@ -5,7 +5,7 @@ use super::{half_bytes, sum_of_squares, weigh};
 
 /// `(int8_t)` of a C compiler on x86-64: conversion to `int`, which gives `INT_MIN` beyond its range, then the low byte.
 fn to_byte(x: f32) -> u8 {
-    let int = if x >= -2_147_483_648.0 && x < 2_147_483_648.0 { x as i32 } else { i32::MIN };
+    let int = if (-2_147_483_648.0..2_147_483_648.0).contains(&x) { x as i32 } else { i32::MIN };
     int as u8
 }
 

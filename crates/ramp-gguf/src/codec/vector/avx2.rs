@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
+use super::super::search::KVALUES;
 use super::{ROUND_MAGIC, Vector};
 
 #[derive(Copy, Clone)]
@@ -60,6 +61,20 @@ impl Vector for Avx2 {
         Self(intrinsics!(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(
             *from
         ))))))
+    }
+
+    #[inline(always)]
+    fn kvalues(codes: &[u8]) -> Self {
+        let codes: &[u8; 8] = codes.first_chunk().expect("the caller gives at least LANES bytes");
+        let (low, high) = (Self::load(&KVALUES), Self::load(&KVALUES[8..]));
+        Self(intrinsics!({
+            // The low three bits choose within a half of the table, the fourth bit between the halves.
+            let codes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*codes)));
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+            let (low, high) =
+                (_mm256_permutevar8x32_ps(low.0, codes), _mm256_permutevar8x32_ps(high.0, codes));
+            _mm256_blendv_ps(low, high, upper)
+        }))
     }
 
     #[inline(always)]

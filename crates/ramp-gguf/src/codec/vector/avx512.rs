@@ -5,6 +5,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
+use super::super::search::KVALUES;
 use super::{ROUND_MAGIC, Vector};
 
 #[derive(Copy, Clone)]
@@ -59,6 +60,17 @@ impl Vector for Avx512 {
         let from: &[u8; 16] = from.first_chunk().expect("the caller gives at least LANES bytes");
         // SAFETY: as above, and the array has as many bytes as are read; no alignment is asked for.
         Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) })
+    }
+
+    #[inline(always)]
+    fn kvalues(codes: &[u8]) -> Self {
+        let codes: &[u8; 16] = codes.first_chunk().expect("the caller gives at least LANES bytes");
+        let table = Self::load(&KVALUES);
+        // SAFETY: as above, and the array has as many bytes as are read; no alignment is asked for.
+        Self(unsafe {
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast()));
+            _mm512_permutexvar_ps(codes, table.0)
+        })
     }
 
     #[inline(always)]

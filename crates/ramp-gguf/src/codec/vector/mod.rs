@@ -56,6 +56,8 @@ pub(super) trait Vector:
     fn load(from: &[f32]) -> Self;
     /// The first `LANES` bytes of a slice that has at least so many, as numbers.
     fn from_bytes(from: &[u8]) -> Self;
+    /// The values of IQ4's codebook that the first `LANES` bytes, all below 16, stand for.
+    fn kvalues(codes: &[u8]) -> Self;
     /// Overwrites the first `LANES` bytes of a slice that has at least so many with the integer parts, modulo 256; 0
     /// for numbers that are no `i32`.
     fn to_bytes(self, to: &mut [u8]);

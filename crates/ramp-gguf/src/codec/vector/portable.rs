@@ -2,6 +2,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+use super::super::search::KVALUES;
 use super::{Vector, nearest_int, truncate};
 
 /// Lanes of [`Portable`], as many as fit the registers that every x86-64 and aarch64 CPU has.
@@ -64,6 +65,12 @@ impl Vector for Portable {
     fn from_bytes(from: &[u8]) -> Self {
         let from: &[u8; L] = from.first_chunk().expect("the caller gives at least LANES bytes");
         Self(from.map(f32::from))
+    }
+
+    #[inline(always)]
+    fn kvalues(codes: &[u8]) -> Self {
+        let codes: &[u8; L] = codes.first_chunk().expect("the caller gives at least LANES bytes");
+        Self(codes.map(|code| KVALUES[usize::from(code & 0xf)]))
     }
 
     #[inline(always)]
