@@ -72,7 +72,7 @@ mod tests {
 
         // Rows of 160 are no whole super-blocks; `output` is also a part of `attn_output`.
         let narrow = ModelConfig { intermediate_size: 160, ..config };
-        let recipe: Recipe = "ffn_down=q8_k blk\\.1\\.ffn_up=q3_k output=q5_k".parse().unwrap();
+        let recipe: Recipe = "ffn_down=q6_k blk\\.1\\.ffn_up=q3_k output=q5_k".parse().unwrap();
         let recipe = Allocation::from_recipe(&recipe, &narrow);
         assert_eq!(recipe.len(), 4 + 1 + 4 + 1);
         let block = |block, role| recipe.get(LayerId::Block { block, role });

@@ -61,7 +61,7 @@ const MAX_VOCAB: usize = 1 << 24;
 /// [`Error::TokenizerJson`] for a missing field, another model type than BPE, or a normalizer, splitter or
 /// post-processor without counterpart in llama.cpp; [`Error::UnknownPreTokenizer`] for one that is not recognised
 /// and [`Error::NoSuchPreTokenizer`] for a name that llama.cpp does not know; [`Error::SentencePiece`] and
-/// [`Error::VocabMismatch`] for `tokenizer.model`; [`Error::TokenOutOfRange`] and [`Error::DuplicateTokenId`] for
+/// [`Error::VocabMismatch`] for `tokenizer.model`; [`Error::ByteToken`]; [`Error::TokenOutOfRange`] and [`Error::DuplicateTokenId`] for
 /// ids; [`Error::CountTooLarge`] for an absurd `vocab_size`. `md` is unchanged after an error.
 pub fn tokenizer_metadata(
     tokenizer_json: &serde_json::Value,
@@ -97,7 +97,7 @@ pub fn tokenizer_metadata(
 /// # Errors
 /// [`Error::SentencePiece`] for a file that is no BPE model; [`Error::SentencePieceNormalizer`] where it changes a
 /// text in a way that llama.cpp does not, unless `opts.pre` names a pre-tokenizer;
-/// [`Error::TokenOutOfRange`] for more pieces than `vocab_size`; [`Error::CountTooLarge`] for an absurd
+/// [`Error::ByteToken`]; [`Error::TokenOutOfRange`] for more pieces than `vocab_size`; [`Error::CountTooLarge`] for an absurd
 /// `vocab_size`. `md` is unchanged after an error.
 pub fn sentencepiece_metadata(model: &[u8], opts: &VocabOptions, md: &mut Metadata) -> Result<()> {
     check_vocab_size(opts)?;

@@ -314,6 +314,15 @@ fn models_that_change_texts_need_an_override() {
     assert!(matches!(convert_model(b"", &size(usize::MAX)), Err(Error::CountTooLarge { .. })));
 }
 
+/// Found by the fuzz target `tokenizer`.
+#[test]
+fn byte_tokens_are_spelled_as_such() {
+    let model = [llama_model(&[]), piece("<0x-1>", 0.0, 6)].concat();
+    let expected = "token 10 is of type byte, but spelled `<0x-1>`";
+    assert_eq!(convert_model(&model, &size(11)).unwrap_err().to_string(), expected);
+    assert_eq!(convert(&spm(), Some(&model), &size(11)).unwrap_err().to_string(), expected);
+}
+
 #[test]
 fn chat_template_and_end_of_sequence() {
     let opts = VocabOptions {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::json::{SPACE_MARK, TokenizerJson, reason};
+use crate::facts::is_byte_token;
 use crate::{Error, Metadata, Result};
 
 /// `llama_token_type`, whose numbers are those of SentencePiece.
@@ -84,6 +85,12 @@ impl Vocab {
                 })
             })
             .collect();
+        // llama.cpp takes the byte from the spelling, whatever that is.
+        let bad =
+            tokens.iter().position(|token| token.kind == TokenType::Byte && !is_byte_token(&token.text));
+        if let Some(id) = bad {
+            return Err(Error::ByteToken { id, text: tokens[id].text.chars().take(80).collect() });
+        }
         // llama.cpp aborts the process on two tokens of the same text.
         let mut ids = HashMap::with_capacity(tokens.len());
         for (id, token) in tokens.iter().enumerate() {
