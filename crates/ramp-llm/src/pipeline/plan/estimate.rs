@@ -49,8 +49,7 @@ impl Memory {
         let square = |width: usize| 8 * (width * width) as u64;
         let shared = [config.architecture.attn_inputs(), config.architecture.ffn_inputs()];
         let inputs = shared.iter().filter_map(|roles| roles.first()).chain(&[Role::O, Role::Down]);
-        let block: u64 =
-            inputs.map(|&role| square(config.shape(LayerId::Block { block: 0, role })[1])).sum();
+        let block: u64 = inputs.map(|&role| square(config.shape(LayerId::Block { block: 0, role })[1])).sum();
         let head = if config.tie_word_embeddings { 0 } else { square(config.hidden_size) };
         let gram = (config.n_blocks as u64).saturating_mul(block).saturating_add(head)
             * u64::from(matches!(options.rounding, Rounding::Gptq(_)));
