@@ -226,7 +226,7 @@ mod tests {
         let config = ModelConfig { intermediate_size: 160, ..nano() };
         let allocation = Allocation::uniform(&config, Format::Ggml(GgmlType::Q4_K));
         let down = allocation.get(LayerId::Block { block: 0, role: Role::Down });
-        assert_eq!(down, Some(Format::Ggml(GgmlType::Q8_0)));
+        assert_eq!(down, Some(Format::Ggml(GgmlType::Q5_0)));
         assert!(allocation.bytes(&config).is_ok());
     }
 
