@@ -55,12 +55,14 @@ impl Format {
     }
 
     /// Bits per weight as the paper counts them: the number in the name, without scales and zero points
-    /// (Q3_K 3, Q4_K 4, Q5_K 5, Q6_K 6, Q8_0 8, F16 and BF16 16, F32 32).
+    /// (Q2_K 2, Q3_K 3, Q4_K and IQ4_XS 4, Q5_K 5, Q6_K 6, Q8_0 8, F16 and BF16 16, F32 32).
     #[must_use]
     pub fn nominal_bits(self) -> f64 {
         match self {
             Self::Affine { bits, .. } => f64::from(bits),
-            // For every type with an encoder the whole bits are those of the codes.
+            // Here scale and minimum take a whole bit.
+            Self::Ggml(ty @ (GgmlType::Q4_1 | GgmlType::Q5_1)) => ty.bits_per_weight() - 1.0,
+            // For every other type with an encoder the whole bits are those of the codes.
             Self::Ggml(ty) => ty.bits_per_weight().floor(),
         }
     }
@@ -174,6 +176,13 @@ mod tests {
     #[test]
     fn nominal_bits_are_the_number_in_the_name() {
         let expected = [
+            (GgmlType::Q2_K, 2.0),
+            (GgmlType::IQ4_XS, 4.0),
+            (GgmlType::IQ4_NL, 4.0),
+            (GgmlType::Q4_0, 4.0),
+            (GgmlType::Q4_1, 4.0),
+            (GgmlType::Q5_0, 5.0),
+            (GgmlType::Q5_1, 5.0),
             (GgmlType::Q3_K, 3.0),
             (GgmlType::Q4_K, 4.0),
             (GgmlType::Q5_K, 5.0),

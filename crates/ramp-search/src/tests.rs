@@ -34,7 +34,7 @@ fn nano() -> ModelConfig {
 }
 
 fn problem(config: &ModelConfig, budget: Budget) -> Problem {
-    Problem::new(config, &Metadata::new(), &ActionSet::default(), budget).unwrap()
+    Problem::new(config, &Metadata::new(), &ActionSet::paper(), budget).unwrap()
 }
 
 /// Falling costs, different for every slot.
@@ -128,7 +128,7 @@ fn file_size_is_known_to_the_byte() {
 #[test]
 fn impossible_budgets_name_the_limit() {
     let error = |budget| {
-        Problem::new(&nano(), &Metadata::new(), &ActionSet::default(), budget).unwrap_err().to_string()
+        Problem::new(&nano(), &Metadata::new(), &ActionSet::paper(), budget).unwrap_err().to_string()
     };
     assert!(error(Budget::Bytes(10)).contains("below the floor: the smallest possible file needs 1"));
     assert!(error(Budget::BitsPerWeight(3.0)).contains("needs 3.4375 bits per weight"));
@@ -189,7 +189,7 @@ fn rows_that_do_not_fit_fall_back() {
         r#"{"model_type":"llama","hidden_size":288,"intermediate_size":768,"num_hidden_layers":1,
         "num_attention_heads":6,"vocab_size":512,"rms_norm_eps":1e-5}"#,
     );
-    let actions = ActionSet::default();
+    let actions = ActionSet::paper();
     let problem = Problem::new(&config, &Metadata::new(), &actions, Budget::BitsPerWeight(8.0)).unwrap();
     let down = problem.slots().iter().find(|slot| slot.id.to_string() == "blk.0.ffn_down.weight").unwrap();
     assert_eq!(down.choices.len(), 4);

@@ -4,12 +4,17 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use ramp::{
+    gguf::GgmlType,
     pipeline::AllocatorKind,
     quant::{Budget, GptqConfig, Rounding},
-    search::Mode,
+    search::{ActionSet, Mode},
 };
 
-use super::{device::DeviceArg, size};
+use super::{
+    device::DeviceArg,
+    failure::{Failure, Result},
+    size,
+};
 
 /// The budget; the three units exclude each other.
 #[derive(Clone, Copy, Debug, Args)]
@@ -36,7 +41,7 @@ impl BudgetArgs {
     }
 }
 
-fn bits(text: &str) -> Result<f64, String> {
+fn bits(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(bits) if bits.is_finite() && bits > 0.0 => Ok(bits),
         _ => Err(format!("`{text}` is not a number above zero")),
@@ -44,7 +49,7 @@ fn bits(text: &str) -> Result<f64, String> {
 }
 
 /// What the search does and how much it may look at.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct SearchArgs {
     /// How the allocation is found.
     #[arg(long, value_enum, default_value_t = AllocatorArg::Sac)]
@@ -52,6 +57,10 @@ pub(crate) struct SearchArgs {
     /// Follow the paper to the letter, or with its errors mended.
     #[arg(long, value_enum, default_value_t = ModeArg::Sound)]
     pub(crate) mode: ModeArg,
+    /// The tensor types to choose from, such as Q3_K,IQ4_XS,Q5_K [default: Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K, or without
+    /// IQ4_XS with --mode paper].
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub(crate) types: Option<Vec<GgmlType>>,
     /// How codes are chosen: each weight to its nearest, or with error feedback (GPTQ) [default: gptq, or nearest
     /// with --mode paper].
     #[arg(long, value_enum)]
@@ -74,6 +83,14 @@ pub(crate) struct SearchArgs {
 }
 
 impl SearchArgs {
+    /// The formats that the search may choose from.
+    pub(crate) fn actions(&self) -> Result<ActionSet> {
+        match &self.types {
+            Some(types) => ActionSet::new(types.clone()).map_err(|error| Failure::User(format!("--types: {error}"))),
+            None => Ok(ActionSet::of_mode(self.mode.into())),
+        }
+    }
+
     /// How codes are chosen; the paper rounds to nearest.
     pub(crate) fn rounding(&self) -> Rounding {
         let default = match self.mode {

@@ -54,6 +54,7 @@ pub(crate) fn run(args: Args) -> Result {
         episodes: args.search.episodes,
         fold: !args.no_fold,
         rounding: args.search.rounding(),
+        actions: args.search.actions()?,
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,
         search_tokens: args.search.search_tokens,

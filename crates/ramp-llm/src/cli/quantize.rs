@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     save_policy: Option<PathBuf>,
     /// Use a saved policy: no search is made.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["allocator", "episodes"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["allocator", "episodes", "types"])]
     policy: Option<PathBuf>,
     /// Write the whole report as JSON.
     #[arg(long, value_name = "REPORT")]
@@ -121,6 +121,7 @@ pub(crate) fn run(args: Args) -> Result {
         seed: args.seed,
         fold: defaults.fold.filter(|_| !args.no_fold),
         rounding: args.search.rounding(),
+        actions: args.search.actions()?,
         policy: args.policy,
         save_policy: args.save_policy,
         ctx: args.search.ctx,

@@ -28,7 +28,7 @@ fn sizes_follow_the_types() {
     let chosen = plan.formats.iter().filter(|format| format.in_action_set).collect::<Vec<_>>();
     assert_eq!(
         chosen.iter().map(|format| format.format.to_string()).collect::<Vec<_>>(),
-        ["Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+        ["Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K"]
     );
     let weights = BLOCKS + 2 * VOCAB;
     for pair in plan.formats.windows(2) {
@@ -37,7 +37,7 @@ fn sizes_follow_the_types() {
         assert_eq!(bytes as f64, bits * weights as f64 / 8.0);
     }
     assert_eq!(chosen[0].size.bits_per_weight, 3.4375);
-    assert_eq!((plan.floor, plan.ceiling), (chosen[0].size, chosen[3].size));
+    assert_eq!((plan.floor, plan.ceiling), (chosen[0].size, chosen[4].size));
     assert_eq!((plan.budget, plan.uniform), (None, None));
 }
 
@@ -70,7 +70,7 @@ fn memory_is_the_sum_of_its_parts() {
     let memory = plan(&nano()).unwrap().memory;
     assert_eq!(memory.weights, 4 * (BLOCKS + 2 * VOCAB + NORMS));
     assert_eq!(memory.folded, 4 * 4 * (3 * 256 * 256 + 2 * 256 * 512));
-    assert_eq!(memory.bank, 4 * 4 * (BLOCKS + 2 * VOCAB));
+    assert_eq!(memory.bank, 5 * 4 * (BLOCKS + 2 * VOCAB));
     assert_eq!(memory.hidden, 4 * 5 * 4096 * 256);
     assert_eq!(memory.logits, 4 * 4096 * 2048);
     assert_eq!(memory.evaluation, memory.weights + 2 * 4 * 2048 * 2048);
@@ -115,7 +115,7 @@ fn time_is_work_over_rate() {
     let plan = plan(&nano()).unwrap();
     let per_token = 2.0 * (BLOCKS + VOCAB + NORMS) as f64;
     assert_eq!(plan.seconds.calibrate, 131_072.0 * per_token / 1e9);
-    assert_eq!(plan.seconds.encode, (5 * (BLOCKS + 2 * VOCAB)) as f64 / 1e6);
+    assert_eq!(plan.seconds.encode, (6 * (BLOCKS + 2 * VOCAB)) as f64 / 1e6);
     let faster = Rates { model_flops: 2e9, ..RATES };
     let twice = super::plan(&PlanOptions { rates: faster, ..nano() }).unwrap().seconds;
     assert_eq!(twice.search, plan.seconds.search / 2.0);
