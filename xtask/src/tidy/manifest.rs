@@ -4,7 +4,8 @@ use super::{Violation, files::File};
 
 pub(crate) fn check(file: &File) -> Vec<Violation> {
     let mut violations = versions(file);
-    if file.path.starts_with("crates/") {
+    let is_published = !file.text.lines().any(|line| line.trim() == "publish = false");
+    if file.path.starts_with("crates/") && is_published {
         violations.extend(published(file));
     }
     violations
@@ -75,5 +76,6 @@ worse = { default-features = false, path = \"worse\" }
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].message, "`[lints]` is missing");
         assert!(check(&File::fixture("xtask/Cargo.toml", "[package]\n")).is_empty());
+        assert!(check(&File::fixture("crates/x/fuzz/Cargo.toml", "publish = false\n")).is_empty());
     }
 }
