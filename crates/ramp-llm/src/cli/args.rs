@@ -86,7 +86,9 @@ impl SearchArgs {
     /// The formats that the search may choose from.
     pub(crate) fn actions(&self) -> Result<ActionSet> {
         match &self.types {
-            Some(types) => ActionSet::new(types.clone()).map_err(|error| Failure::User(format!("--types: {error}"))),
+            Some(types) => {
+                ActionSet::new(types.clone()).map_err(|error| Failure::User(format!("--types: {error}")))
+            }
             None => Ok(ActionSet::of_mode(self.mode.into())),
         }
     }
