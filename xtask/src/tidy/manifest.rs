@@ -10,7 +10,8 @@ pub(crate) fn check(file: &File) -> Vec<Violation> {
     violations
 }
 
-/// A path dependency without a version cannot be published.
+/// A path dependency without a version cannot be published. A dev-dependency can: it is left out then, which is
+/// what a crate needs that names itself to turn a feature on for its own tests.
 fn versions(file: &File) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut section = "";
@@ -19,7 +20,9 @@ fn versions(file: &File) -> Vec<Violation> {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_matches(['[', ']']);
         }
-        let in_table = section.contains("dependencies") && !section.starts_with("patch");
+        let in_table = section.contains("dependencies")
+            && !section.ends_with("dev-dependencies")
+            && !section.starts_with("patch");
         let has = |key: &str| line.split(['{', ',']).any(|part| part.trim_start().starts_with(key));
         if in_table && line.contains('{') && has("path") && !has("version") {
             violations.push(Violation::at(&file.path, at, "a path dependency without a version"));
@@ -51,6 +54,8 @@ good = { version = \"1\", path = \"../good\" }
 bad = { path = \"../bad\", features = [\"x\"] }
 plain = \"1\"
 path = { version = \"1\" } # a crate of that name
+[dev-dependencies]
+itself = { path = \".\", features = [\"x\"] }
 [patch.crates-io]
 patched = { path = \"patches/patched\" }
 [workspace.dependencies]
@@ -58,7 +63,7 @@ worse = { default-features = false, path = \"worse\" }
 ";
         let places: Vec<String> =
             versions(&File::fixture("Cargo.toml", text)).into_iter().map(|v| v.place).collect();
-        assert_eq!(places, ["Cargo.toml:5", "Cargo.toml:11"]);
+        assert_eq!(places, ["Cargo.toml:5", "Cargo.toml:13"]);
     }
 
     #[test]
