@@ -6,7 +6,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    QK_K, affine_block::AffineFormat, binary16, q2_k::Q2K, q3_k, q4_k::Q4K, q5_k::Q5K, search::KVALUES,
+    QK_K, affine_block::AffineFormat, binary16, legacy::pack_nibbles, q2_k, q2_k::Q2K, q3_k, q4_k, q4_k::Q4K,
+    q5_k, q5_k::Q5K, q6_k, search::KVALUES,
 };
 use crate::{Error, GgmlType, Result};
 
@@ -149,66 +150,26 @@ pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
 /// there are not as many codes as weights.
 pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
     let max = block_grid(ty, block)?.max_code();
-    if codes.len() != ty.block_size() {
-        return Err(Error::CodeCount { ty, expected: ty.block_size(), found: codes.len() });
-    }
+    let Ok(codes) = <&[u8; QK_K]>::try_from(codes) else {
+        return Err(Error::CodeCount { ty, expected: QK_K, found: codes.len() });
+    };
     if let Some(at) = codes.iter().position(|&code| code > max) {
         return Err(Error::CodeRange { ty, at, code: codes[at], max });
     }
-    match ty {
-        GgmlType::Q2_K => {
-            for (bytes, codes) in block[16..80].chunks_exact_mut(32).zip(codes.chunks_exact(128)) {
-                for (l, byte) in bytes.iter_mut().enumerate() {
-                    *byte = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
-                }
-            }
-        }
-        GgmlType::Q3_K => {
-            block[..96].fill(0);
-            for (e, code) in codes.iter().enumerate() {
-                block[e % 32] |= (code >> 2) << (e / 32);
-                block[32 + e / 128 * 32 + e % 32] |= (code & 3) << (e % 128 / 32 * 2);
-            }
-        }
-        GgmlType::Q4_K => {
-            for (bytes, codes) in block[16..].chunks_exact_mut(32).zip(codes.chunks_exact(64)) {
-                for (l, byte) in bytes.iter_mut().enumerate() {
-                    *byte = codes[l] | codes[l + 32] << 4;
-                }
-            }
-        }
-        GgmlType::Q5_K => {
-            let (high, low) = block[16..].split_at_mut(32);
-            high.fill(0);
-            for (g, (low, codes)) in low.chunks_exact_mut(32).zip(codes.chunks_exact(64)).enumerate() {
-                for l in 0..32 {
-                    let (a, b) = (codes[l], codes[l + 32]);
-                    low[l] = (a & 0xf) | (b & 0xf) << 4;
-                    high[l] |= (a >> 4) << (2 * g) | (b >> 4) << (2 * g + 1);
-                }
-            }
-        }
-        GgmlType::Q6_K => {
-            let (low, rest) = block.split_at_mut(128);
-            let halves = low.chunks_exact_mut(64).zip(rest.chunks_exact_mut(32)).zip(codes.chunks_exact(128));
-            for ((low, high), codes) in halves {
-                for l in 0..32 {
-                    let [a, b, c, d] = [codes[l], codes[l + 32], codes[l + 64], codes[l + 96]];
-                    low[l] = (a & 0xf) | (c & 0xf) << 4;
-                    low[l + 32] = (b & 0xf) | (d & 0xf) << 4;
-                    high[l] = a >> 4 | (b >> 4) << 2 | (c >> 4) << 4 | (d >> 4) << 6;
-                }
-            }
-        }
+    let packed = match ty {
+        GgmlType::Q2_K => block.try_into().map(|block| q2_k::pack_codes(codes, block)),
+        GgmlType::Q3_K => block.try_into().map(|block| q3_k::pack_codes(codes, block)),
+        GgmlType::Q4_K => block.try_into().map(|block| q4_k::pack_codes(codes, block)),
+        GgmlType::Q5_K => block.try_into().map(|block| q5_k::pack_codes(codes, block)),
+        GgmlType::Q6_K => block.try_into().map(|block| q6_k::pack_codes(codes, block)),
         _ => {
-            for (bytes, codes) in block[8..].chunks_exact_mut(16).zip(codes.chunks_exact(32)) {
-                for (l, byte) in bytes.iter_mut().enumerate() {
-                    *byte = codes[l] | codes[l + 16] << 4;
-                }
-            }
+            let sub_blocks = block[8..].chunks_exact_mut(16).zip(codes.as_chunks::<32>().0);
+            sub_blocks.for_each(|(bytes, codes)| pack_nibbles(codes, bytes));
+            return Ok(());
         }
-    }
-    Ok(())
+    };
+    // `check` has seen the length of the block.
+    packed.map_err(|_| Error::NoGrid { ty })
 }
 
 fn check(ty: GgmlType, block: &[u8]) -> Result<()> {

@@ -10,7 +10,7 @@
 //! Weight: `d * (scale - 32) * KVALUES[code]`, with the values of [`KVALUES`](super::search::KVALUES).
 
 use super::affine_block::importance_weights;
-use super::legacy::unpack_nibbles;
+use super::legacy::{pack_nibbles, unpack_nibbles};
 use super::search::{Rows, best_index, make_iq4_scales, rows, squares};
 use super::vector::{Vector, nearest_int};
 use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_kvalues};
@@ -90,9 +90,7 @@ fn write(weights: &[f32; QK_K], scales: &[f32; S], block: &mut [u8; 136]) -> boo
         for (code, &weight) in codes.iter_mut().zip(weights) {
             *code = best_index(inverse * weight);
         }
-        for l in 0..16 {
-            bytes[l] = codes[l] | codes[l + 16] << 4;
-        }
+        pack_nibbles(&codes, bytes);
         let scale = (scale + 32) as u16;
         low[j / 2] |= (scale as u8 & 0xf) << (4 * (j % 2));
         high |= (scale >> 4) << (2 * j);

@@ -47,14 +47,20 @@ impl AffineFormat<16, 16, 84> for Q2K {
     #[inline(always)]
     fn write(fit: &SuperBlock<[u8; 16]>, block: &mut [u8; 84]) {
         block[0..16].copy_from_slice(&fit.packed);
-        let halves = block[16..80].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<128>().0);
-        for (bytes, codes) in halves {
-            for l in 0..32 {
-                bytes[l] = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
-            }
-        }
+        pack_codes(&fit.codes, block);
         block[80..82].copy_from_slice(&fit.d.to_le_bytes());
         block[82..84].copy_from_slice(&fit.dmin.to_le_bytes());
+    }
+}
+
+/// Stores the codes of a super-block; its other bytes stay.
+#[inline(always)]
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 84]) {
+    let halves = block[16..80].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
+    for (bytes, codes) in halves {
+        for l in 0..32 {
+            bytes[l] = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
+        }
     }
 }
 

@@ -202,8 +202,17 @@ fn write(
             *code = (nearest_int(weight / d).clamp(-4, 3) + 4) as u8;
         }
     }
-    let (high, rest) = block.split_at_mut(32);
-    let halves = rest[..64].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
+    pack_codes(&codes, block);
+    block[96..108].copy_from_slice(packed);
+    block[108..].copy_from_slice(&d.to_le_bytes());
+    binary16::is_finite(d)
+}
+
+/// Stores the codes of a super-block; its other bytes stay.
+#[inline(always)]
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 110]) {
+    let (high, low) = block.split_at_mut(32);
+    let halves = low[..64].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
     high.fill(0);
     for (half, (low, codes)) in halves.enumerate() {
         for l in 0..32 {
@@ -212,9 +221,6 @@ fn write(
             high[l] |= (a >> 2 | (b >> 2) << 1 | (c >> 2) << 2 | (d >> 2) << 3) << (4 * half);
         }
     }
-    rest[64..76].copy_from_slice(packed);
-    rest[76..].copy_from_slice(&d.to_le_bytes());
-    binary16::is_finite(d)
 }
 
 /// Packs 16 scales of 6 bits: low nibbles of two scales per byte 0..8, high bits of four per byte 8..12.

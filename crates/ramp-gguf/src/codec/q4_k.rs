@@ -50,11 +50,17 @@ impl AffineFormat<8, 32, 144> for Q4K {
         block[0..2].copy_from_slice(&fit.d.to_le_bytes());
         block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
         block[4..16].copy_from_slice(&fit.packed);
-        let groups = block[16..].as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
-        for (bytes, codes) in groups {
-            for l in 0..32 {
-                bytes[l] = codes[l] | codes[l + 32] << 4;
-            }
+        pack_codes(&fit.codes, block);
+    }
+}
+
+/// Stores the codes of a super-block; its other bytes stay.
+#[inline(always)]
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 144]) {
+    let groups = block[16..].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0);
+    for (bytes, codes) in groups {
+        for l in 0..32 {
+            bytes[l] = codes[l] | codes[l + 32] << 4;
         }
     }
 }

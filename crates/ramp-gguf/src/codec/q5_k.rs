@@ -45,15 +45,21 @@ impl AffineFormat<8, 32, 176> for Q5K {
         block[0..2].copy_from_slice(&fit.d.to_le_bytes());
         block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
         block[4..16].copy_from_slice(&fit.packed);
-        let (high, low) = block[16..].split_at_mut(32);
-        high.fill(0);
-        let groups = low.as_chunks_mut::<32>().0.iter_mut().zip(fit.codes.as_chunks::<64>().0);
-        for (g, (low, codes)) in groups.enumerate() {
-            for l in 0..32 {
-                let (a, b) = (codes[l], codes[l + 32]);
-                low[l] = (a & 0xf) | (b & 0xf) << 4;
-                high[l] |= (a >> 4) << (2 * g) | (b >> 4) << (2 * g + 1);
-            }
+        pack_codes(&fit.codes, block);
+    }
+}
+
+/// Stores the codes of a super-block; its other bytes stay.
+#[inline(always)]
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 176]) {
+    let (high, low) = block[16..].split_at_mut(32);
+    high.fill(0);
+    let groups = low.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0);
+    for (g, (low, codes)) in groups.enumerate() {
+        for l in 0..32 {
+            let (a, b) = (codes[l], codes[l + 32]);
+            low[l] = (a & 0xf) | (b & 0xf) << 4;
+            high[l] |= (a >> 4) << (2 * g) | (b >> 4) << (2 * g + 1);
         }
     }
 }

@@ -106,6 +106,17 @@ fn write(weights: &[f32; QK_K], scales: &[f32; N], iscales: &[f32; N], block: &m
         }
     }
 
+    pack_codes(&codes, block);
+    for (byte, scale) in block[192..208].iter_mut().zip(scales) {
+        *byte = scale as u8;
+    }
+    block[208..].copy_from_slice(&d.to_le_bytes());
+    binary16::is_finite(d)
+}
+
+/// Stores the codes of a super-block; its other bytes stay.
+#[inline(always)]
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 210]) {
     let (low, rest) = block.split_at_mut(128);
     let halves = low.as_chunks_mut::<64>().0.iter_mut().zip(rest.as_chunks_mut::<32>().0);
     for ((low, high), codes) in halves.zip(codes.as_chunks::<128>().0) {
@@ -116,9 +127,4 @@ fn write(weights: &[f32; QK_K], scales: &[f32; N], iscales: &[f32; N], block: &m
             high[l] = a >> 4 | (b >> 4) << 2 | (c >> 4) << 4 | (d >> 4) << 6;
         }
     }
-    for (byte, scale) in block[192..208].iter_mut().zip(scales) {
-        *byte = scale as u8;
-    }
-    block[208..].copy_from_slice(&d.to_le_bytes());
-    binary16::is_finite(d)
 }
