@@ -118,7 +118,7 @@ pub(crate) fn gelu_tanh(x: Tensor<2>) -> Tensor<2> {
 }
 
 /// `2 sqrt(2 / pi)`.
-pub(crate) const GELU_SLOPE: f32 = 1.595_769_1;
+pub(crate) const GELU_SLOPE: f32 = 1.595_769;
 /// Hendrycks and Gimpel, arXiv 1606.08415, section 2.
 pub(crate) const GELU_CUBE: f32 = 0.044_715;
 

@@ -328,7 +328,7 @@ impl CausalLm {
         let h = self.apply_norm(&b.attn_norm, x.clone());
         tap.observe(&ids(architecture.attn_inputs()), &h)?;
         let [q, k, v] = if b.linears[Role::Qkv as usize].is_some() {
-            self.split_qkv(linear(Role::Qkv, h)?)
+            self.split_qkv(&linear(Role::Qkv, h)?)
         } else {
             [linear(Role::Q, h.clone())?, linear(Role::K, h.clone())?, linear(Role::V, h)?]
         };
@@ -357,7 +357,7 @@ impl CausalLm {
     }
 
     /// Queries, keys and values of one matrix, `[rows, (heads + 2 kv_heads) * head_dim]`.
-    fn split_qkv(&self, qkv: Tensor<2>) -> [Tensor<2>; 3] {
+    fn split_qkv(&self, qkv: &Tensor<2>) -> [Tensor<2>; 3] {
         let (q, kv) =
             (self.config.n_heads * self.config.head_dim, self.config.n_kv_heads * self.config.head_dim);
         [(0, q), (q, kv), (q + kv, kv)].map(|(start, width)| qkv.clone().narrow(1, start, width))
