@@ -579,7 +579,7 @@ pub enum Error {
         reason: String,
     },
     /// The pre-tokenizer is none of those that llama.cpp implements under a known name.
-    #[error("tokenizer.json: pre-tokenizer is not a known one ({found}); name it explicitly to override")]
+    #[error("tokenizer.json: pre-tokenizer is not a known one ({found}); name one (`--pre`) to override")]
     UnknownPreTokenizer {
         /// Its regular expressions or structure.
         found: String,

@@ -20,6 +20,8 @@ pub struct ModelFiles {
     path: PathBuf,
     config: ModelConfig,
     kind: Kind,
+    /// `tokenizer.ggml.pre` by the user's word.
+    pre: Option<String>,
 }
 
 #[derive(Debug)]
@@ -36,12 +38,24 @@ impl ModelFiles {
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let config = ModelConfig::from_file(&path.join("config.json"))?;
-            return Ok(Self { path: path.to_owned(), config, kind: Kind::HuggingFace });
+            return Ok(Self { path: path.to_owned(), config, kind: Kind::HuggingFace, pre: None });
         }
         std::fs::metadata(path).map_err(Error::io(path))?;
         let file = GgufFile::open(path)?;
         let config = config_from_gguf(&file, path)?;
-        Ok(Self { path: path.to_owned(), config, kind: Kind::Gguf(Box::new(file)) })
+        Ok(Self { path: path.to_owned(), config, kind: Kind::Gguf(Box::new(file)), pre: None })
+    }
+
+    /// Names the pre-tokenizer that [`gguf_metadata`](crate::gguf_metadata) writes, one of
+    /// [`ramp_gguf::PRE_TOKENIZERS`], for a folder whose own is not recognised. `None` recognises it.
+    #[must_use]
+    pub fn with_pre(mut self, pre: Option<String>) -> Self {
+        self.pre = pre;
+        self
+    }
+
+    pub(crate) fn pre(&self) -> Option<&str> {
+        self.pre.as_deref()
     }
 
     /// The folder or file.

@@ -85,6 +85,18 @@ fn architecture_keys(config: &ModelConfig, md: &mut Metadata) {
     }
 }
 
+/// The template of `tokenizer_config.json` or `chat_template.jinja`, where the folder has one.
+fn chat_template(folder: &Path) -> Result<Option<String>> {
+    if let Ok(template) = fs::read_to_string(folder.join("chat_template.jinja")) {
+        return Ok(Some(template));
+    }
+    let path = folder.join("tokenizer_config.json");
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
+    let json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+    Ok(ramp_gguf::chat_template(&json)?.map(str::to_owned))
+}
+
 fn tokenizer_keys(files: &ModelFiles, md: &mut Metadata) -> Result<()> {
     let path = files.path().join("tokenizer.json");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -98,6 +110,8 @@ fn tokenizer_keys(files: &ModelFiles, md: &mut Metadata) -> Result<()> {
         bos: leading_bos.or(config.bos_token_id),
         eos: config.eos_token_id,
         add_bos: Some(leading_bos.is_some()),
+        pre: files.pre().map(str::to_owned),
+        chat_template: chat_template(files.path())?,
         ..VocabOptions::default()
     };
     Ok(tokenizer_metadata(&json, sentencepiece.as_deref(), &options, md)?)
@@ -195,4 +209,27 @@ pub(crate) fn interleaved_heads(config: &ModelConfig, id: LayerId) -> Option<usi
 
 fn little_endian(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_template_comes_from_its_own_file_or_from_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let template = || chat_template(folder.path());
+        assert_eq!(template().unwrap(), None);
+        write("tokenizer_config.json", r#"{"chat_template": "{{ a }}"}"#);
+        assert_eq!(template().unwrap().as_deref(), Some("{{ a }}"));
+        write("chat_template.jinja", "{{ b }}");
+        assert_eq!(template().unwrap().as_deref(), Some("{{ b }}"));
+
+        fs::remove_file(folder.path().join("chat_template.jinja")).unwrap();
+        write("tokenizer_config.json", r#"{"chat_template": 7}"#);
+        assert!(template().unwrap_err().to_string().contains("tokenizer_config.json"));
+        write("tokenizer_config.json", "{");
+        assert!(matches!(template(), Err(Error::Json { .. })));
+    }
 }

@@ -69,7 +69,7 @@ pub fn tokenizer_metadata(
     opts: &VocabOptions,
     md: &mut Metadata,
 ) -> Result<()> {
-    check_vocab_size(opts)?;
+    check_options(opts)?;
     let json = TokenizerJson::parse(tokenizer_json)?;
     let mut keys = match json.family()? {
         Family::SentencePiece => spm::keys(&json, sentencepiece_model, opts)?,
@@ -100,7 +100,7 @@ pub fn tokenizer_metadata(
 /// [`Error::ByteToken`]; [`Error::TokenOutOfRange`] for more pieces than `vocab_size`; [`Error::CountTooLarge`] for an absurd
 /// `vocab_size`. `md` is unchanged after an error.
 pub fn sentencepiece_metadata(model: &[u8], opts: &VocabOptions, md: &mut Metadata) -> Result<()> {
-    check_vocab_size(opts)?;
+    check_options(opts)?;
     let model = sentencepiece::parse(model)?;
     let bos = opts.bos.or(model.bos);
     let special = Special {
@@ -117,7 +117,7 @@ pub fn sentencepiece_metadata(model: &[u8], opts: &VocabOptions, md: &mut Metada
     Ok(())
 }
 
-fn check_vocab_size(opts: &VocabOptions) -> Result<()> {
+fn check_options(opts: &VocabOptions) -> Result<()> {
     if opts.vocab_size > MAX_VOCAB {
         return Err(Error::CountTooLarge {
             what: "vocabulary entries",
@@ -125,7 +125,7 @@ fn check_vocab_size(opts: &VocabOptions) -> Result<()> {
             limit: MAX_VOCAB as u64,
         });
     }
-    Ok(())
+    opts.pre.as_deref().map_or(Ok(()), pre::check)
 }
 
 /// The special tokens, and which of them are put around a text.

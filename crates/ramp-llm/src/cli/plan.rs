@@ -28,6 +28,9 @@ pub(crate) struct Args {
     budget: BudgetArgs,
     #[command(flatten)]
     search: SearchArgs,
+    /// Name the pre-tokenizer in the file, as for `quantize`.
+    #[arg(long, value_name = "NAME")]
+    pre: Option<String>,
     /// Plan without scale folding.
     #[arg(long)]
     no_fold: bool,
@@ -54,6 +57,7 @@ pub(crate) fn run(args: Args) -> Result {
         episodes: args.search.episodes,
         fold: !args.no_fold,
         rounding: args.search.rounding(),
+        pre: args.pre,
         actions: args.search.actions()?,
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,

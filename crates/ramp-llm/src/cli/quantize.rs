@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Seed of everything random: same seed and inputs, same bytes.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Name the pre-tokenizer in the file, such as llama-bpe, where the model's own is not recognised.
+    #[arg(long, value_name = "NAME")]
+    pre: Option<String>,
     /// Do not fold activation scales into weights and norms.
     #[arg(long)]
     no_fold: bool,
@@ -121,6 +124,7 @@ pub(crate) fn run(args: Args) -> Result {
         seed: args.seed,
         fold: defaults.fold.filter(|_| !args.no_fold),
         rounding: args.search.rounding(),
+        pre: args.pre,
         actions: args.search.actions()?,
         policy: args.policy,
         save_policy: args.save_policy,

@@ -53,6 +53,8 @@ pub struct QuantizeOptions {
     pub seed: u64,
     /// Scale folding; `None` turns it off.
     pub fold: Option<FoldConfig>,
+    /// The pre-tokenizer to name in the file, where the model's own is not recognised.
+    pub pre: Option<String>,
     /// How codes are chosen.
     pub rounding: Rounding,
     /// Where the model runs.
@@ -89,6 +91,7 @@ impl QuantizeOptions {
             episodes: None,
             seed: 0,
             fold: Some(FoldConfig::paper()),
+            pre: None,
             rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
             device,

@@ -36,6 +36,8 @@ pub struct PlanOptions {
     pub episodes: Option<usize>,
     /// Whether scales are folded.
     pub fold: bool,
+    /// The pre-tokenizer to name in the file, where the model's own is not recognised.
+    pub pre: Option<String>,
     /// How codes are chosen.
     pub rounding: Rounding,
     /// The formats to choose from.
@@ -109,7 +111,7 @@ pub struct PlannedSize {
 /// # Errors
 /// When the model's configuration or tokenizer cannot be used, or no file can have the budget.
 pub fn plan(options: &PlanOptions) -> Result<Plan> {
-    let files = ModelFiles::open(&options.model)?;
+    let files = ModelFiles::open(&options.model)?.with_pre(options.pre.clone());
     let config = files.config();
     let making = Making {
         mode: options.mode,
@@ -181,6 +183,7 @@ impl PlanOptions {
             mode: Mode::default(),
             episodes: None,
             fold: true,
+            pre: None,
             rounding: Rounding::Gptq(GptqConfig::default()),
             actions: ActionSet::default(),
             ctx: 512,

@@ -46,7 +46,7 @@ pub type StepFn<'a> = dyn FnMut(Step) -> bool + 'a;
 /// complete by then and stays.
 pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Report> {
     let mut clock = Clock::default();
-    let files = ModelFiles::open(&options.model)?;
+    let files = ModelFiles::open(&options.model)?.with_pre(options.pre.clone());
     refuse_quantized(&files)?;
     check_output(&options.output)?;
     let config = files.config().clone();

@@ -214,3 +214,13 @@ fn arguments() {
     assert_eq!(fixture.listing(), ["model", "text"]);
     refuse(fixture.quantize(&[]).env("RAMP_LOG", "ramp=loud"), &["RAMP_LOG", "ramp=loud"]);
 }
+
+#[test]
+fn pre_tokenizer_that_llama_cpp_lacks() {
+    refuse_quantize(&Fixture::new(), &["--pre", "nonsense"], &["no pre-tokenizer `nonsense`", "llama-bpe"]);
+}
+
+#[test]
+fn types_that_cannot_be_written() {
+    refuse_quantize(&Fixture::new(), &["--types", "Q3_K,IQ2_XS"], &["--types", "IQ2_XS has no encoder"]);
+}
