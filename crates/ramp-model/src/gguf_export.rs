@@ -156,9 +156,10 @@ fn entries(config: &ModelConfig, types: &TensorTypes) -> Result<Vec<(Source, Ten
 
 /// Writes the file, one tensor in memory at a time.
 ///
-/// `encode` gives a matrix's blocks with rows in Hugging Face order; the rows of q and k are permuted here
-/// where the architecture has them in another order (rows are encoded independently, so the order of the two does not matter). `progress` is told the tensors
-/// done and their number, and may stop by returning `false`; the unfinished file is then removed.
+/// `encode` gives a matrix's blocks with rows in Hugging Face order; the rows of q and k are permuted here where the
+/// architecture has them in another order (rows are encoded independently, so the order of the two does not matter).
+/// `progress` is told the tensors done and their number, and may stop by returning `false`; the unfinished file is then
+/// removed.
 ///
 /// Returns the size of the file in bytes.
 ///

@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::VocabOptions;
 use super::json::{Normalizer, Pattern, PreTokenizer, TokenizerJson, reason};
-use super::pre;
 use super::vocab::{Token, TokenType, Vocab};
 use crate::{Error, Metadata, Result};
 
@@ -28,10 +27,7 @@ const SPLITS: [(&str, bool, &str); 5] = [
 
 pub(super) fn keys(json: &TokenizerJson<'_>, raw: &Value, opts: &VocabOptions) -> Result<Metadata> {
     let name = match &opts.pre {
-        Some(pre) => {
-            pre::check(pre)?;
-            pre.as_str()
-        }
+        Some(pre) => pre.as_str(),
         None => {
             check_normalizer(json)?;
             recognise(json).ok_or_else(|| unknown(json, raw))?
