@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod atomic;
+pub mod block;
 mod codec;
 mod cursor;
 mod error;

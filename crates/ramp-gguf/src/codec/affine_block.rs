@@ -4,10 +4,11 @@ use super::search::{
     AffineFit, AffineSearch, Rows, WEIGHTED, affine_code, make_qkx_quants, make_qp_quants, rows, squares, sum,
 };
 use super::vector::{MAX_LANES, Vector, nearest_int};
-use super::{GROUP, Importance, QK_K, binary16, sums_of_squares};
+use super::{GROUP, Importance, QK_K, sums_of_squares};
+use crate::block::Half;
 
 /// What tells the types apart: `S` sub-blocks of `N` weights.
-pub(super) trait AffineFormat<const S: usize, const N: usize, const B: usize> {
+pub(super) trait AffineFormat<const S: usize, const N: usize> {
     /// The largest code of a weight.
     const NMAX: f32;
     /// The largest code of a scale or a minimum.
@@ -20,6 +21,8 @@ pub(super) trait AffineFormat<const S: usize, const N: usize, const B: usize> {
     const SIGMA: f32;
     /// Scales and minima as they are stored.
     type Packed: Copy;
+    /// The block.
+    type Block;
 
     /// Weights of the error without importance.
     fn own_weights<V: Vector>(x: &Rows<V, N>) -> Rows<V, N>;
@@ -32,14 +35,14 @@ pub(super) trait AffineFormat<const S: usize, const N: usize, const B: usize> {
     fn unpack(packed: &Self::Packed, j: usize) -> (u8, u8);
 
     /// Stores a super-block.
-    fn write(fit: &SuperBlock<Self::Packed>, block: &mut [u8; B]);
+    fn write(fit: &SuperBlock<Self::Packed>, block: &mut Self::Block);
 }
 
 /// A super-block before its codes are packed.
 pub(super) struct SuperBlock<P> {
-    /// Bits of the scale of scales and of the scale of minima.
-    pub(super) d: u16,
-    pub(super) dmin: u16,
+    /// The scale of scales and the scale of minima.
+    pub(super) d: Half,
+    pub(super) dmin: Half,
     pub(super) packed: P,
     /// One code per weight, in order.
     pub(super) codes: [u8; QK_K],
@@ -48,7 +51,7 @@ pub(super) struct SuperBlock<P> {
 impl<P> SuperBlock<P> {
     /// Whether the block decodes to finite weights.
     fn is_finite(&self) -> bool {
-        binary16::is_finite(self.d) && binary16::is_finite(self.dmin)
+        self.d.is_finite() && self.dmin.is_finite()
     }
 }
 
@@ -84,10 +87,10 @@ impl<const S: usize> Found<S> {
 
 /// Encodes super-blocks. Says whether all of them decode to finite weights.
 #[inline(always)]
-pub(super) fn encode<F: AffineFormat<S, N, B>, V: Vector, const S: usize, const N: usize, const B: usize>(
+pub(super) fn encode<F: AffineFormat<S, N>, V: Vector, const S: usize, const N: usize>(
     weights: &[[f32; QK_K]],
     importance: Importance<'_, QK_K>,
-    blocks: &mut [[u8; B]],
+    blocks: &mut [F::Block],
 ) -> bool {
     let mut finite = true;
     for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
@@ -124,12 +127,12 @@ pub(super) fn encode<F: AffineFormat<S, N, B>, V: Vector, const S: usize, const 
         for (i, ((weights, block), integers)) in weights.iter().zip(blocks).zip(integers).enumerate() {
             let packed = F::pack(integers.scales, integers.mins, weighted);
             let mut fit = SuperBlock {
-                d: binary16::from_f32(integers.d),
-                dmin: binary16::from_f32(integers.dmin),
+                d: Half::from_f32(integers.d),
+                dmin: Half::from_f32(integers.dmin),
                 packed,
                 codes: [0; QK_K],
             };
-            requantize::<F, S, N, B>(&mut fit, weights, &found, i, weighted);
+            requantize::<F, S, N>(&mut fit, weights, &found, i, weighted);
             finite &= fit.is_finite();
             F::write(&fit, block);
         }
@@ -211,14 +214,14 @@ fn searched_scales<V: Vector, const S: usize>(scale_max: f32, found: &Found<S>) 
 
 /// Rounds the weights with the scales as they are stored. Sub-blocks of scale 0 have the codes of the search.
 #[inline(always)]
-fn requantize<F: AffineFormat<S, N, B>, const S: usize, const N: usize, const B: usize>(
+fn requantize<F: AffineFormat<S, N>, const S: usize, const N: usize>(
     fit: &mut SuperBlock<F::Packed>,
     weights: &[f32; QK_K],
     found: &Found<S>,
     i: usize,
     weighted: bool,
 ) {
-    let (d, dmin) = (binary16::to_f32(fit.d), binary16::to_f32(fit.dmin));
+    let (d, dmin) = (fit.d.to_f32(), fit.dmin.to_f32());
     let (weights, codes) = (weights.as_chunks::<N>().0, fit.codes.as_chunks_mut::<N>().0);
     for (j, (codes, weights)) in codes.iter_mut().zip(weights).enumerate() {
         let (scale, min) = F::unpack(&fit.packed, j);
@@ -259,6 +262,22 @@ pub(super) fn unpack_k4(packed: &[u8; 12], j: usize) -> (u8, u8) {
         let low = packed[j + 4];
         ((low & 0xf) | (packed[j - 4] >> 6) << 4, (low >> 4) | (packed[j] >> 6) << 4)
     }
+}
+
+/// `d * scale` and `dmin * min` of all sub-blocks of Q4_K and Q5_K. The 6-bit codes are taken apart eight at a time, as
+/// bytes of a number.
+#[inline(always)]
+pub(super) fn sub_block_grids(d: Half, dmin: Half, packed: &[u8; 12]) -> ([f32; 8], [f32; 8]) {
+    const LOW_SIX: u32 = 0x3f3f_3f3f;
+    const LOW_FOUR: u32 = 0x0f0f_0f0f;
+    const LOW_TWO: u32 = 0x0303_0303;
+    let word = |at: usize| u32::from_le_bytes([packed[at], packed[at + 1], packed[at + 2], packed[at + 3]]);
+    let (a, b, c) = (word(0), word(4), word(8));
+    let both = |low: u32, high: u32| (u64::from(high) << 32 | u64::from(low)).to_le_bytes();
+    let scales = both(a & LOW_SIX, (c & LOW_FOUR) | (a >> 6 & LOW_TWO) << 4);
+    let mins = both(b & LOW_SIX, (c >> 4 & LOW_FOUR) | (b >> 6 & LOW_TWO) << 4);
+    let (d, dmin) = (d.to_f32(), dmin.to_f32());
+    (scales.map(|scale| d * f32::from(scale)), mins.map(|min| dmin * f32::from(min)))
 }
 
 /// `sqrt(mean(x^2)) + |x|` of each sub-block of 32: the weights of Q4_K's and Q5_K's error without importance.

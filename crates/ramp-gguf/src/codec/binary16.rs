@@ -2,7 +2,7 @@
 
 /// The number with these bits. A NaN stays a NaN.
 #[inline(always)]
-pub(super) fn to_f32(bits: u16) -> f32 {
+pub(crate) fn to_f32(bits: u16) -> f32 {
     let magnitude = u32::from(bits & 0x7fff) << 13;
     // The exponent moved to its place, but with the bias of binary16; the product corrects it exactly, and gives
     // subnormal numbers their leading zeros.
@@ -13,7 +13,7 @@ pub(super) fn to_f32(bits: u16) -> f32 {
 
 /// The bits of the nearest number, half to even; infinity beyond 65504 and a half step; NaN as `0x7e00`, signed.
 #[inline(always)]
-pub(super) fn from_f32(value: f32) -> u16 {
+pub(crate) fn from_f32(value: f32) -> u16 {
     let bits = value.to_bits();
     let magnitude = bits & 0x7fff_ffff;
     // Half of the step that is lost, and one more where the last bit that stays is odd.
@@ -29,22 +29,8 @@ pub(super) fn from_f32(value: f32) -> u16 {
 
 /// Whether these are the bits of a finite number.
 #[inline(always)]
-pub(super) fn is_finite(bits: u16) -> bool {
+pub(crate) fn is_finite(bits: u16) -> bool {
     bits & 0x7c00 != 0x7c00
-}
-
-/// The number at the front of little-endian bytes.
-#[inline(always)]
-pub(super) fn read(bytes: &[u8]) -> f32 {
-    to_f32(u16::from_le_bytes([bytes[0], bytes[1]]))
-}
-
-/// Writes the nearest number and says whether it is finite.
-#[inline(always)]
-pub(super) fn write(value: f32, bytes: &mut [u8]) -> bool {
-    let stored = from_f32(value);
-    bytes[..2].copy_from_slice(&stored.to_le_bytes());
-    is_finite(stored)
 }
 
 #[cfg(test)]

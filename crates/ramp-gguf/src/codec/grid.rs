@@ -5,10 +5,15 @@
 
 use std::sync::LazyLock;
 
-use super::{
-    QK_K, affine_block::AffineFormat, binary16, legacy::pack_nibbles, q2_k, q2_k::Q2K, q3_k, q4_k, q4_k::Q4K,
-    q5_k, q5_k::Q5K, q6_k, search::KVALUES,
-};
+use bytemuck::{from_bytes, from_bytes_mut};
+
+use super::affine_block::AffineFormat;
+use super::legacy::pack_nibbles;
+use super::q2_k::{self, Q2K};
+use super::q4_k::{self, Q4K};
+use super::q5_k::{self, Q5K};
+use super::{QK_K, iq4_xs, q3_k, q6_k};
+use crate::block::{BlockIQ4XS, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, Half, KVALUES};
 use crate::{Error, GgmlType, Result};
 
 /// Most sub-blocks in a block.
@@ -94,50 +99,42 @@ pub const fn has_grid(ty: GgmlType) -> bool {
 /// [`Error::NoGrid`] for types that have none here; [`Error::EncodedLength`] when `block` is not one block.
 pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
     check(ty, block)?;
-    let half = |at: usize| binary16::read(&block[at..]);
-    let packed = |at: usize| -> [u8; 12] { std::array::from_fn(|i| block[at + i]) };
-    let affine = |grid: BlockGrid, d: f32, dmin: f32, unpack: &dyn Fn(usize) -> (u8, u8)| {
-        let mut grid = grid;
+    let affine = |mut grid: BlockGrid, (d, dmin): (Half, Half), unpack: &dyn Fn(usize) -> (u8, u8)| {
         for j in 0..QK_K / grid.sub_block {
             let (scale, min) = unpack(j);
-            (grid.scale[j], grid.offset[j]) = (d * f32::from(scale), -(dmin * f32::from(min)));
+            (grid.scale[j], grid.offset[j]) =
+                (d.to_f32() * f32::from(scale), -(dmin.to_f32() * f32::from(min)));
         }
         grid
     };
     Ok(match ty {
         GgmlType::Q2_K => {
-            let packed: [u8; 16] = std::array::from_fn(|i| block[i]);
-            affine(BlockGrid::new(16, even(4, 0)), half(80), half(82), &|j| Q2K::unpack(&packed, j))
+            let BlockQ2K { d, dmin, scales, .. } = *from_bytes(block);
+            affine(BlockGrid::new(16, even(4, 0)), (d, dmin), &|j| Q2K::unpack(&scales, j))
         }
         GgmlType::Q3_K => {
-            let (mut grid, d, packed) = (BlockGrid::new(16, even(8, 4)), half(108), packed(96));
-            for (j, scale) in grid.scale.iter_mut().enumerate() {
-                *scale = d * q3_k::unpack_scale(j, &packed);
-            }
+            let BlockQ3K { d, scales, .. } = *from_bytes(block);
+            let mut grid = BlockGrid::new(16, even(8, 4));
+            grid.scale = std::array::from_fn(|j| d.to_f32() * q3_k::unpack_scale(j, &scales));
             grid
         }
         GgmlType::Q4_K => {
-            let packed = packed(4);
-            affine(BlockGrid::new(32, even(16, 0)), half(0), half(2), &|j| Q4K::unpack(&packed, j))
+            let BlockQ4K { d, dmin, scales, .. } = *from_bytes(block);
+            affine(BlockGrid::new(32, even(16, 0)), (d, dmin), &|j| Q4K::unpack(&scales, j))
         }
         GgmlType::Q5_K => {
-            let packed = packed(4);
-            affine(BlockGrid::new(32, even(32, 0)), half(0), half(2), &|j| Q5K::unpack(&packed, j))
+            let BlockQ5K { d, dmin, scales, .. } = *from_bytes(block);
+            affine(BlockGrid::new(32, even(32, 0)), (d, dmin), &|j| Q5K::unpack(&scales, j))
         }
         GgmlType::Q6_K => {
-            let (mut grid, d) = (BlockGrid::new(16, even(64, 32)), half(208));
-            for (scale, &code) in grid.scale.iter_mut().zip(&block[192..208]) {
-                *scale = d * f32::from(code as i8);
-            }
+            let BlockQ6K { d, scales, .. } = *from_bytes(block);
+            let mut grid = BlockGrid::new(16, even(64, 32));
+            grid.scale = scales.map(|scale| d.to_f32() * f32::from(scale));
             grid
         }
         _ => {
-            let (mut grid, d) = (BlockGrid::new(32, &KVALUES), half(0));
-            let high = u16::from_le_bytes([block[2], block[3]]);
-            for (j, scale) in grid.scale.iter_mut().take(QK_K / 32).enumerate() {
-                let low = u16::from(block[4 + j / 2] >> (4 * (j % 2)) & 0xf);
-                *scale = d * (f32::from(low | (high >> (2 * j) & 3) << 4) - 32.0);
-            }
+            let mut grid = BlockGrid::new(32, &KVALUES);
+            grid.scale[..QK_K / 32].copy_from_slice(&iq4_xs::sub_block_scales(from_bytes(block)));
             grid
         }
     })
@@ -156,20 +153,21 @@ pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
     if let Some(at) = codes.iter().position(|&code| code > max) {
         return Err(Error::CodeRange { ty, at, code: codes[at], max });
     }
-    let packed = match ty {
-        GgmlType::Q2_K => block.try_into().map(|block| q2_k::pack_codes(codes, block)),
-        GgmlType::Q3_K => block.try_into().map(|block| q3_k::pack_codes(codes, block)),
-        GgmlType::Q4_K => block.try_into().map(|block| q4_k::pack_codes(codes, block)),
-        GgmlType::Q5_K => block.try_into().map(|block| q5_k::pack_codes(codes, block)),
-        GgmlType::Q6_K => block.try_into().map(|block| q6_k::pack_codes(codes, block)),
+    // `block_grid` has seen the length of the block.
+    match ty {
+        GgmlType::Q2_K => q2_k::pack_codes(codes, from_bytes_mut(block)),
+        GgmlType::Q3_K => q3_k::pack_codes(codes, from_bytes_mut(block)),
+        GgmlType::Q4_K => q4_k::pack_codes(codes, from_bytes_mut(block)),
+        GgmlType::Q5_K => q5_k::pack_codes(codes, from_bytes_mut(block)),
+        GgmlType::Q6_K => q6_k::pack_codes(codes, from_bytes_mut(block)),
         _ => {
-            let sub_blocks = block[8..].chunks_exact_mut(16).zip(codes.as_chunks::<32>().0);
-            sub_blocks.for_each(|(bytes, codes)| pack_nibbles(codes, bytes));
-            return Ok(());
+            let block: &mut BlockIQ4XS = from_bytes_mut(block);
+            for (bytes, codes) in block.qs.as_chunks_mut::<16>().0.iter_mut().zip(codes.as_chunks::<32>().0) {
+                *bytes = pack_nibbles(codes);
+            }
         }
-    };
-    // `check` has seen the length of the block.
-    packed.map_err(|_| Error::NoGrid { ty })
+    }
+    Ok(())
 }
 
 fn check(ty: GgmlType, block: &[u8]) -> Result<()> {

@@ -1,30 +1,28 @@
 //! IQ4_NL: 4-bit codes of uneven steps with a scale per 32 weights.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..2 | `d`, binary16 |
-//! | 2..18 | codes: byte `l` has weight `l` in its low, weight `l + 16` in its high nibble |
-//!
-//! Weight: `d * KVALUES[code]`, with the values of [`KVALUES`](super::search::KVALUES).
+//! [`BlockIQ4NL`] has the layout.
 
-use super::legacy::unpack_nibbles;
+use super::legacy::pack_nibbles;
 use super::search::{Rows, best_index, make_iq4_scales, rows_of_blocks, squares, sum};
 use super::vector::{MAX_LANES, Vector};
-use super::{BlockCodec, F16_MAX, Importance, binary16, scale_kvalues};
+use super::{BlockCodec, F16_MAX, Importance, scale_kvalues};
+use crate::block::{BlockIQ4NL, Half};
 
 /// Weights per block.
 const N: usize = 32;
 
 pub(super) struct Iq4Nl;
 
-impl BlockCodec<N, 18> for Iq4Nl {
+impl BlockCodec<N> for Iq4Nl {
+    type Block = BlockIQ4NL;
+
     const MAX: f32 = F16_MAX * 127.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; N]],
         importance: Importance<'_, N>,
-        blocks: &mut [[u8; 18]],
+        blocks: &mut [BlockIQ4NL],
     ) -> bool {
         let mut finite = true;
         for (group, (weights, blocks)) in
@@ -51,18 +49,15 @@ impl BlockCodec<N, 18> for Iq4Nl {
                 for (code, &weight) in codes.iter_mut().zip(weights) {
                     *code = best_index(inverse * weight);
                 }
-                finite &= binary16::write(scale, block);
-                for l in 0..16 {
-                    block[2 + l] = codes[l] | codes[l + 16] << 4;
-                }
+                *block = BlockIQ4NL { d: Half::from_f32(scale), qs: pack_nibbles(&codes) };
+                finite &= block.d.is_finite();
             }
         }
         finite
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 18], weights: &mut [f32; N]) {
-        let d = binary16::read(block);
-        scale_kvalues::<V>(d, &unpack_nibbles(&block[2..]), weights);
+    fn decode<V: Vector>(block: &BlockIQ4NL, weights: &mut [f32; N]) {
+        scale_kvalues::<V>(block.d.to_f32(), &block.qs, weights);
     }
 }

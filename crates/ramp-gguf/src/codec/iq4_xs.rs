@@ -1,19 +1,13 @@
 //! IQ4_XS: 4-bit codes of uneven steps with a 6-bit signed scale per 32 weights, in super-blocks of 256.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..2 | `d`, binary16 |
-//! | 2..4 | top 2 bits of 8 scales, as a little-endian number: bits `2 j` and `2 j + 1` belong to scale `j` |
-//! | 4..8 | low 4 bits of the scales: byte `i` has scale `2 i` in its low, scale `2 i + 1` in its high nibble |
-//! | 8..136 | codes: 16 bytes for each 32 weights; byte `l` has weight `l` in its low, weight `l + 16` in its high nibble |
-//!
-//! Weight: `d * (scale - 32) * KVALUES[code]`, with the values of [`KVALUES`](super::search::KVALUES).
+//! [`BlockIQ4XS`] has the layout.
 
 use super::affine_block::importance_weights;
-use super::legacy::{pack_nibbles, unpack_nibbles};
+use super::legacy::pack_nibbles;
 use super::search::{Rows, best_index, make_iq4_scales, rows, squares};
 use super::vector::{Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_kvalues};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, scale_kvalues};
+use crate::block::{BlockIQ4XS, Half};
 
 /// Sub-blocks per super-block.
 const S: usize = 8;
@@ -22,14 +16,16 @@ const N: usize = 32;
 
 pub(super) struct Iq4Xs;
 
-impl BlockCodec<QK_K, 136> for Iq4Xs {
+impl BlockCodec<QK_K> for Iq4Xs {
+    type Block = BlockIQ4XS;
+
     const MAX: f32 = F16_MAX * 32.0 * 127.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; QK_K]],
         importance: Importance<'_, QK_K>,
-        blocks: &mut [[u8; 136]],
+        blocks: &mut [BlockIQ4XS],
     ) -> bool {
         let mut finite = true;
         for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
@@ -54,22 +50,28 @@ impl BlockCodec<QK_K, 136> for Iq4Xs {
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 136], weights: &mut [f32; QK_K]) {
-        let d = binary16::read(block);
-        let high = u16::from_le_bytes([block[2], block[3]]);
-        let sub_blocks = block[8..].as_chunks::<16>().0.iter().zip(weights.as_chunks_mut::<N>().0);
-        for (j, (codes, weights)) in sub_blocks.enumerate() {
-            let low = u16::from(block[4 + j / 2] >> (4 * (j % 2)) & 0xf);
-            let d = d * (f32::from(low | (high >> (2 * j) & 3) << 4) - 32.0);
-            scale_kvalues::<V>(d, &unpack_nibbles(codes), weights);
+    fn decode<V: Vector>(block: &BlockIQ4XS, weights: &mut [f32; QK_K]) {
+        let sub_blocks = block.qs.as_chunks::<16>().0.iter().zip(weights.as_chunks_mut::<N>().0);
+        for ((codes, weights), d) in sub_blocks.zip(sub_block_scales(block)) {
+            scale_kvalues::<V>(d, codes, weights);
         }
     }
+}
+
+/// `d * (scale - 32)` of all sub-blocks.
+#[inline(always)]
+pub(super) fn sub_block_scales(block: &BlockIQ4XS) -> [f32; S] {
+    let (d, high) = (block.d.to_f32(), u16::from_le_bytes(block.scales_h));
+    std::array::from_fn(|j| {
+        let low = u16::from(block.scales_l[j / 2] >> (4 * (j % 2)) & 0xf);
+        d * (f32::from(low | (high >> (2 * j) & 3) << 4) - 32.0)
+    })
 }
 
 /// Rounds the scales, then the weights with the rounded scales, and stores the block. Says whether it decodes to
 /// finite weights.
 #[inline(always)]
-fn write(weights: &[f32; QK_K], scales: &[f32; S], block: &mut [u8; 136]) -> bool {
+fn write(weights: &[f32; QK_K], scales: &[f32; S], block: &mut BlockIQ4XS) -> bool {
     let (mut amax, mut max) = (0.0, 0.0);
     for &scale in scales {
         if scale.abs() > amax {
@@ -79,9 +81,8 @@ fn write(weights: &[f32; QK_K], scales: &[f32; S], block: &mut [u8; 136]) -> boo
     // The weights are rounded with `d` before it is rounded to 16 bits.
     let d: f32 = -max / 32.0;
     let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-    let finite = binary16::write(d, block);
     let (mut low, mut high) = ([0_u8; S / 2], 0_u16);
-    let sub_blocks = block[8..].as_chunks_mut::<16>().0.iter_mut().zip(weights.as_chunks::<N>().0);
+    let sub_blocks = block.qs.as_chunks_mut::<16>().0.iter_mut().zip(weights.as_chunks::<N>().0);
     for (j, (bytes, weights)) in sub_blocks.enumerate() {
         let scale = nearest_int(inverse * scales[j]).clamp(-32, 31);
         let d = d * scale as f32;
@@ -90,12 +91,11 @@ fn write(weights: &[f32; QK_K], scales: &[f32; S], block: &mut [u8; 136]) -> boo
         for (code, &weight) in codes.iter_mut().zip(weights) {
             *code = best_index(inverse * weight);
         }
-        pack_nibbles(&codes, bytes);
+        *bytes = pack_nibbles(&codes);
         let scale = (scale + 32) as u16;
         low[j / 2] |= (scale as u8 & 0xf) << (4 * (j % 2));
         high |= (scale >> 4) << (2 * j);
     }
-    block[2..4].copy_from_slice(&high.to_le_bytes());
-    block[4..8].copy_from_slice(&low);
-    finite
+    (block.d, block.scales_h, block.scales_l) = (Half::from_f32(d), high.to_le_bytes(), low);
+    block.d.is_finite()
 }

@@ -8,38 +8,43 @@ use super::search::{
     Rows, WEIGHTED, affine_code, make_qkx_quants, make_qx_quants, rows_of_blocks, symmetric_code,
 };
 use super::vector::{MAX_LANES, Vector};
+use crate::block::Half;
 
 /// Weights per block.
 pub(super) const N: usize = 32;
 
-/// A type of `B` bytes whose weights are `d * (code - ZERO)`, with codes `0..2 * ZERO`.
-pub(super) trait ScaleFormat<const B: usize> {
+/// A type whose weights are `d * (code - ZERO)`, with codes `0..2 * ZERO`.
+pub(super) trait ScaleFormat {
+    type Block;
     const ZERO: u8;
 
-    /// Stores a block and says whether its scale is finite.
-    fn write(d: f32, codes: &[u8; N], block: &mut [u8; B]) -> bool;
+    /// The block with these codes.
+    fn block(d: Half, codes: &[u8; N]) -> Self::Block;
 }
 
-/// A type of `B` bytes whose weights are `d * code + m`, with codes `0..=NMAX`.
-pub(super) trait RangeFormat<const B: usize> {
+/// A type whose weights are `d * code + m`, with codes `0..=NMAX`.
+pub(super) trait RangeFormat {
+    type Block;
     const NMAX: u8;
 
-    /// Stores a block and says whether its scale and its minimum are finite.
-    fn write(d: f32, m: f32, codes: &[u8; N], block: &mut [u8; B]) -> bool;
+    /// The block with these codes.
+    fn block(d: Half, m: Half, codes: &[u8; N]) -> Self::Block;
 }
 
 /// Encodes blocks of a type with a scale.
 #[inline(always)]
-pub(super) fn encode_scale<F: ScaleFormat<B>, V: Vector, const B: usize>(
+pub(super) fn encode_scale<F: ScaleFormat, V: Vector>(
     weights: &[[f32; N]],
     importance: Importance<'_, N>,
-    blocks: &mut [[u8; B]],
+    blocks: &mut [F::Block],
 ) -> bool {
     let mut finite = true;
     let Some(importance) = importance else {
         for (weights, block) in weights.iter().zip(blocks) {
             let (d, codes) = by_magnitude::<V>(weights, F::ZERO);
-            finite &= F::write(d, &codes, block);
+            let d = Half::from_f32(d);
+            *block = F::block(d, &codes);
+            finite &= d.is_finite();
         }
         return finite;
     };
@@ -53,7 +58,9 @@ pub(super) fn encode_scale<F: ScaleFormat<B>, V: Vector, const B: usize>(
         fit.iscale.store(&mut iscale);
         for (lane, (weights, block)) in some.iter().zip(blocks).enumerate() {
             let codes = weights.map(|x| symmetric_code(x, iscale[lane], i32::from(F::ZERO)));
-            finite &= F::write(d[lane], &codes, block);
+            let d = Half::from_f32(d[lane]);
+            *block = F::block(d, &codes);
+            finite &= d.is_finite();
         }
     }
     finite
@@ -61,16 +68,18 @@ pub(super) fn encode_scale<F: ScaleFormat<B>, V: Vector, const B: usize>(
 
 /// Encodes blocks of a type with a scale and a minimum.
 #[inline(always)]
-pub(super) fn encode_range<F: RangeFormat<B>, V: Vector, const B: usize>(
+pub(super) fn encode_range<F: RangeFormat, V: Vector>(
     weights: &[[f32; N]],
     importance: Importance<'_, N>,
-    blocks: &mut [[u8; B]],
+    blocks: &mut [F::Block],
 ) -> bool {
     let mut finite = true;
     let Some(importance) = importance else {
         for (weights, block) in weights.iter().zip(blocks) {
             let (d, m, codes) = by_range::<V>(weights, F::NMAX);
-            finite &= F::write(d, m, &codes, block);
+            let (d, m) = (Half::from_f32(d), Half::from_f32(m));
+            *block = F::block(d, m, &codes);
+            finite &= d.is_finite() & m.is_finite();
         }
         return finite;
     };
@@ -87,7 +96,9 @@ pub(super) fn encode_range<F: RangeFormat<B>, V: Vector, const B: usize>(
         for (lane, (weights, block)) in some.iter().zip(blocks).enumerate() {
             let [d, min, iscale, base, refined] = found.each_ref().map(|field| field[lane]);
             let codes = weights.map(|x| affine_code(x, iscale, base, nmax, refined != 0.0));
-            finite &= F::write(d, -min, &codes, block);
+            let (d, m) = (Half::from_f32(d), Half::from_f32(-min));
+            *block = F::block(d, m, &codes);
+            finite &= d.is_finite() & m.is_finite();
         }
     }
     finite
@@ -188,34 +199,26 @@ impl RowSigma {
     }
 }
 
-/// Stores 4-bit codes: weight `l` in the low nibble of byte `l`, weight `l + 16` in the high one.
+/// 4-bit codes as they are stored: weight `l` in the low nibble of byte `l`, weight `l + 16` in the high one.
 #[inline(always)]
-pub(super) fn pack_nibbles(codes: &[u8; N], bytes: &mut [u8]) {
-    for (l, byte) in bytes[..16].iter_mut().enumerate() {
-        *byte = (codes[l] & 0xf) | codes[l + 16] << 4;
-    }
+pub(super) fn pack_nibbles(codes: &[u8; N]) -> [u8; 16] {
+    std::array::from_fn(|l| (codes[l] & 0xf) | codes[l + 16] << 4)
 }
 
-/// The 4-bit codes of a block.
+/// The fifth bits of the codes as they are stored, bit `l` of weight `l`.
 #[inline(always)]
-pub(super) fn unpack_nibbles(bytes: &[u8]) -> [u8; N] {
-    let mut codes = [0; N];
-    for l in 0..16 {
-        (codes[l], codes[l + 16]) = (bytes[l] & 0xf, bytes[l] >> 4);
-    }
-    codes
-}
-
-/// The fifth bits of the codes as a number, bit `l` of weight `l`.
-#[inline(always)]
-pub(super) fn fifth_bits(codes: &[u8; N]) -> u32 {
-    codes.iter().enumerate().fold(0, |bits, (l, &code)| bits | u32::from(code >> 4 & 1) << l)
+pub(super) fn fifth_bits(codes: &[u8; N]) -> [u8; 4] {
+    let bits = codes.iter().enumerate().fold(0, |bits, (l, &code)| bits | u32::from(code >> 4 & 1) << l);
+    bits.to_le_bytes()
 }
 
 /// The 5-bit codes of a block from its fifth bits and nibbles.
 #[inline(always)]
-pub(super) fn unpack_five_bits(high: &[u8], nibbles: &[u8]) -> [u8; N] {
-    let mut codes = unpack_nibbles(nibbles);
+pub(super) fn unpack_five_bits(high: &[u8; 4], nibbles: &[u8; 16]) -> [u8; N] {
+    let mut codes = [0; N];
+    for l in 0..16 {
+        (codes[l], codes[l + 16]) = (nibbles[l] & 0xf, nibbles[l] >> 4);
+    }
     for (code, l) in codes.iter_mut().zip(0..) {
         // As a comparison of bytes it needs no number wider than a byte.
         *code |= if high[l / 8] & 1 << (l % 8) != 0 { 16 } else { 0 };

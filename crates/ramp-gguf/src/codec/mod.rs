@@ -1,7 +1,7 @@
 //! Block codecs: weights to stored bytes and back, exactly as ggml does it.
 
 mod affine_block;
-mod binary16;
+pub(crate) mod binary16;
 mod float;
 mod grid;
 mod iq4_nl;
@@ -23,6 +23,7 @@ mod vector;
 
 use std::marker::PhantomData;
 
+use bytemuck::Pod;
 pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
 use rayon::prelude::*;
 
@@ -45,18 +46,24 @@ const WEIGHTS_PER_TASK: usize = 1 << 14;
 /// Importance of the columns of a row, block by block.
 type Importance<'a, const W: usize> = Option<&'a [[f32; W]]>;
 
-/// One block type: `W` weights in `B` bytes. The unit of thought of every codec file.
-trait BlockCodec<const W: usize, const B: usize> {
+/// One block type of `W` weights. The unit of thought of every codec file.
+trait BlockCodec<const W: usize> {
+    /// What a block is stored as.
+    type Block: Pod;
+
     /// The largest magnitude that a stored weight can have: largest scale times largest code. Beyond it the
     /// sums of the search overflow, and can end in a block of zeros instead of an infinite scale.
     const MAX: f32;
 
     /// Writes blocks of whole rows and says whether their scales are finite.
-    fn encode<V: Vector>(weights: &[[f32; W]], importance: Importance<'_, W>, blocks: &mut [[u8; B]])
-    -> bool;
+    fn encode<V: Vector>(
+        weights: &[[f32; W]],
+        importance: Importance<'_, W>,
+        blocks: &mut [Self::Block],
+    ) -> bool;
 
     /// Reads one block.
-    fn decode<V: Vector>(block: &[u8; B], weights: &mut [f32; W]);
+    fn decode<V: Vector>(block: &Self::Block, weights: &mut [f32; W]);
 }
 
 /// The bits of the largest magnitude, which are ordered as the magnitudes are: above those of infinity for NaN.
@@ -83,32 +90,58 @@ fn scale_centered_codes<V: Vector>(d: f32, zero: f32, codes: &[u8], weights: &mu
     }
 }
 
-/// Writes `d * value` for the value of IQ4's codebook that each code stands for.
+/// Writes `d * code - m` for codes of 4 bits: those in the low nibbles of `bytes`, with the first `d` and `m`, to `low`,
+/// those in the high nibbles, with the second, to `high`.
 #[inline(always)]
-fn scale_kvalues<V: Vector>(d: f32, codes: &[u8], weights: &mut [f32]) {
-    let d = V::splat(d);
-    for (codes, weights) in codes.chunks_exact(V::LANES).zip(weights.chunks_exact_mut(V::LANES)) {
-        (d * V::kvalues(codes)).store(weights);
+fn scale_nibbles<V: Vector>(d: [f32; 2], m: [f32; 2], bytes: &[u8], low: &mut [f32], high: &mut [f32]) {
+    let (d, m) = (d.map(V::splat), m.map(V::splat));
+    for at in (0..bytes.len()).step_by(V::LANES) {
+        let (a, b) = V::from_nibbles(&bytes[at..]);
+        (d[0] * a - m[0]).store(&mut low[at..]);
+        (d[1] * b - m[1]).store(&mut high[at..]);
+    }
+}
+
+/// As [`scale_nibbles`], but `d * (code - zero)`.
+#[inline(always)]
+fn scale_centered_nibbles<V: Vector>(d: f32, zero: f32, bytes: &[u8], low: &mut [f32], high: &mut [f32]) {
+    let (d, zero) = (V::splat(d), V::splat(zero));
+    for at in (0..bytes.len()).step_by(V::LANES) {
+        let (a, b) = V::from_nibbles(&bytes[at..]);
+        (d * (a - zero)).store(&mut low[at..]);
+        (d * (b - zero)).store(&mut high[at..]);
+    }
+}
+
+/// Writes `d * value` for the value of IQ4's codebook that each code stands for: the codes in the low nibbles of 16
+/// bytes first.
+#[inline(always)]
+fn scale_kvalues<V: Vector>(d: f32, bytes: &[u8; 16], weights: &mut [f32; 32]) {
+    let (d, (low, high)) = (V::splat(d), weights.split_at_mut(16));
+    for at in (0..bytes.len()).step_by(V::LANES) {
+        let (a, b) = V::kvalues(&bytes[at..]);
+        (d * a).store(&mut low[at..]);
+        (d * b).store(&mut high[at..]);
     }
 }
 
 /// A block type as a codec of rows.
-struct Blocks<C, const W: usize, const B: usize>(PhantomData<C>);
+struct Blocks<C, const W: usize>(PhantomData<C>);
 
-impl<C: BlockCodec<W, B>, const W: usize, const B: usize> RowCodec for Blocks<C, W, B> {
+impl<C: BlockCodec<W>, const W: usize> RowCodec for Blocks<C, W> {
     #[inline(always)]
     fn encode<V: Vector>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &mut [u8]) -> bool {
         if largest_magnitude(weights) > C::MAX.to_bits() {
             return false;
         }
         let importance = imatrix.map(|imatrix| imatrix.as_chunks::<W>().0);
-        C::encode::<V>(weights.as_chunks().0, importance, bytes.as_chunks_mut().0)
+        C::encode::<V>(weights.as_chunks().0, importance, bytemuck::cast_slice_mut(bytes))
     }
 
     #[inline(always)]
     fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
-        let ((blocks, _), (weights, _)) = (bytes.as_chunks::<B>(), weights.as_chunks_mut::<W>());
-        for (block, weights) in blocks.iter().zip(weights) {
+        let blocks: &[C::Block] = bytemuck::cast_slice(bytes);
+        for (block, weights) in blocks.iter().zip(weights.as_chunks_mut::<W>().0) {
             C::decode::<V>(block, weights);
         }
     }
@@ -120,18 +153,18 @@ fn codec(ty: GgmlType, isa: Isa) -> Option<(Encode, Decode)> {
         GgmlType::F32 => kernels::<float::F32>(isa),
         GgmlType::F16 => kernels::<float::F16>(isa),
         GgmlType::BF16 => kernels::<float::Bf16>(isa),
-        GgmlType::Q4_0 => kernels::<Blocks<q4_0::Q4_0, _, _>>(isa),
-        GgmlType::Q4_1 => kernels::<Blocks<q4_1::Q4_1, _, _>>(isa),
-        GgmlType::Q5_0 => kernels::<Blocks<q5_0::Q5_0, _, _>>(isa),
-        GgmlType::Q5_1 => kernels::<Blocks<q5_1::Q5_1, _, _>>(isa),
-        GgmlType::Q8_0 => kernels::<Blocks<q8_0::Q8_0, _, _>>(isa),
-        GgmlType::Q2_K => kernels::<Blocks<q2_k::Q2K, _, _>>(isa),
-        GgmlType::Q3_K => kernels::<Blocks<q3_k::Q3K, _, _>>(isa),
-        GgmlType::Q4_K => kernels::<Blocks<q4_k::Q4K, _, _>>(isa),
-        GgmlType::Q5_K => kernels::<Blocks<q5_k::Q5K, _, _>>(isa),
-        GgmlType::Q6_K => kernels::<Blocks<q6_k::Q6K, _, _>>(isa),
-        GgmlType::IQ4_NL => kernels::<Blocks<iq4_nl::Iq4Nl, _, _>>(isa),
-        GgmlType::IQ4_XS => kernels::<Blocks<iq4_xs::Iq4Xs, _, _>>(isa),
+        GgmlType::Q4_0 => kernels::<Blocks<q4_0::Q4_0, _>>(isa),
+        GgmlType::Q4_1 => kernels::<Blocks<q4_1::Q4_1, _>>(isa),
+        GgmlType::Q5_0 => kernels::<Blocks<q5_0::Q5_0, _>>(isa),
+        GgmlType::Q5_1 => kernels::<Blocks<q5_1::Q5_1, _>>(isa),
+        GgmlType::Q8_0 => kernels::<Blocks<q8_0::Q8_0, _>>(isa),
+        GgmlType::Q2_K => kernels::<Blocks<q2_k::Q2K, _>>(isa),
+        GgmlType::Q3_K => kernels::<Blocks<q3_k::Q3K, _>>(isa),
+        GgmlType::Q4_K => kernels::<Blocks<q4_k::Q4K, _>>(isa),
+        GgmlType::Q5_K => kernels::<Blocks<q5_k::Q5K, _>>(isa),
+        GgmlType::Q6_K => kernels::<Blocks<q6_k::Q6K, _>>(isa),
+        GgmlType::IQ4_NL => kernels::<Blocks<iq4_nl::Iq4Nl, _>>(isa),
+        GgmlType::IQ4_XS => kernels::<Blocks<iq4_xs::Iq4Xs, _>>(isa),
         _ => return None,
     })
 }

@@ -1,28 +1,23 @@
 //! Q2_K: 2-bit codes with a 4-bit scale and minimum per 16 weights, in super-blocks of 256.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..16 | one byte per sub-block: scale in the low, minimum in the high nibble |
-//! | 16..80 | codes: 32 bytes for each 128 weights; byte `l` has weights `l`, `l + 32`, `l + 64`, `l + 96`, from its lowest bits on |
-//! | 80..82 | `d`, binary16 |
-//! | 82..84 | `dmin`, binary16 |
-//!
-//! Weight: `d * scale * code - dmin * min`.
+//! [`BlockQ2K`] has the layout.
 
 use super::affine_block::{self, AffineFormat, SuperBlock};
 use super::search::{AffineSearch, Rows};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
+use super::{BlockCodec, F16_MAX, Importance, QK_K, scale_codes};
+use crate::block::BlockQ2K;
 
 pub(super) struct Q2K;
 
-impl AffineFormat<16, 16, 84> for Q2K {
+impl AffineFormat<16, 16> for Q2K {
     const NMAX: f32 = 3.0;
     const SCALE_MAX: f32 = 15.0;
     const SEARCH: AffineSearch = AffineSearch { rmin: -0.5, rdelta: 0.1, nstep: 15 };
     const MAD: bool = true;
     const SIGMA: f32 = 1.0;
     type Packed = [u8; 16];
+    type Block = BlockQ2K;
 
     #[inline(always)]
     fn own_weights<V: Vector>(x: &Rows<V, 16>) -> Rows<V, 16> {
@@ -45,18 +40,16 @@ impl AffineFormat<16, 16, 84> for Q2K {
     }
 
     #[inline(always)]
-    fn write(fit: &SuperBlock<[u8; 16]>, block: &mut [u8; 84]) {
-        block[0..16].copy_from_slice(&fit.packed);
+    fn write(fit: &SuperBlock<[u8; 16]>, block: &mut BlockQ2K) {
+        (block.d, block.dmin, block.scales) = (fit.d, fit.dmin, fit.packed);
         pack_codes(&fit.codes, block);
-        block[80..82].copy_from_slice(&fit.d.to_le_bytes());
-        block[82..84].copy_from_slice(&fit.dmin.to_le_bytes());
     }
 }
 
 /// Stores the codes of a super-block; its other bytes stay.
 #[inline(always)]
-pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 84]) {
-    let halves = block[16..80].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut BlockQ2K) {
+    let halves = block.qs.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
     for (bytes, codes) in halves {
         for l in 0..32 {
             bytes[l] = codes[l] | codes[l + 32] << 2 | codes[l + 64] << 4 | codes[l + 96] << 6;
@@ -64,23 +57,25 @@ pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 84]) {
     }
 }
 
-impl BlockCodec<QK_K, 84> for Q2K {
+impl BlockCodec<QK_K> for Q2K {
+    type Block = BlockQ2K;
+
     const MAX: f32 = F16_MAX * 15.0 * 3.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; QK_K]],
         importance: Importance<'_, QK_K>,
-        blocks: &mut [[u8; 84]],
+        blocks: &mut [BlockQ2K],
     ) -> bool {
-        affine_block::encode::<Self, V, 16, 16, 84>(weights, importance, blocks)
+        affine_block::encode::<Self, V, 16, 16>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 84], weights: &mut [f32; QK_K]) {
-        let (d, dmin) = (binary16::read(&block[80..]), binary16::read(&block[82..]));
+    fn decode<V: Vector>(block: &BlockQ2K, weights: &mut [f32; QK_K]) {
+        let (d, dmin) = (block.d.to_f32(), block.dmin.to_f32());
         let mut codes = [0; QK_K];
-        let halves = block[16..80].as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<128>().0);
+        let halves = block.qs.as_chunks::<32>().0.iter().zip(codes.as_chunks_mut::<128>().0);
         for (bytes, codes) in halves {
             for l in 0..32 {
                 let byte = bytes[l];
@@ -89,7 +84,7 @@ impl BlockCodec<QK_K, 84> for Q2K {
             }
         }
         let sub_blocks = codes.as_chunks::<16>().0.iter().zip(weights.as_chunks_mut::<16>().0);
-        for ((codes, weights), packed) in sub_blocks.zip(&block[..16]) {
+        for ((codes, weights), packed) in sub_blocks.zip(&block.scales) {
             let (d, m) = (d * f32::from(packed & 0xf), dmin * f32::from(packed >> 4));
             scale_codes::<V>(d, m, codes, weights);
         }

@@ -1,35 +1,28 @@
 //! Q3_K: 3-bit codes with a 6-bit signed scale per 16 weights, in super-blocks of 256.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..32 | third bits: bit `k` of byte `l` belongs to weight `32 k + l` |
-//! | 32..96 | low 2 bits: 32 bytes for each 128 weights; byte `l` has weights `l`, `l + 32`, `l + 64`, `l + 96`, from its lowest bits on |
-//! | 96..108 | 16 scales of 6 bits |
-//! | 108..110 | `d`, binary16 |
-//!
-//! The low 4 bits of scale `j < 8` are the low nibble of byte `96 + j`, those of scale `j + 8` its high nibble; byte
-//! `104 + j`, `j < 4`, has the top 2 bits of scales `j`, `j + 4`, `j + 8`, `j + 12`, from its lowest bits on.
-//!
-//! Weight: `d * (scale - 32) * (code - 4)`.
+//! [`BlockQ3K`] has the layout.
 
 use super::affine_block::importance_weights;
 use super::search::{Rows, make_q3_quants, make_qx_quants, rows, sum, symmetric_code};
 use super::vector::{MAX_LANES, Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_centered_codes};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, scale_centered_codes};
+use crate::block::{BlockQ3K, Half};
 
 /// Sub-blocks per super-block, and weights per sub-block.
 const N: usize = 16;
 
 pub(super) struct Q3K;
 
-impl BlockCodec<QK_K, 110> for Q3K {
+impl BlockCodec<QK_K> for Q3K {
+    type Block = BlockQ3K;
+
     const MAX: f32 = F16_MAX * 32.0 * 4.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; QK_K]],
         importance: Importance<'_, QK_K>,
-        blocks: &mut [[u8; 110]],
+        blocks: &mut [BlockQ3K],
     ) -> bool {
         let mut finite = true;
         for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
@@ -50,11 +43,9 @@ impl BlockCodec<QK_K, 110> for Q3K {
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 110], weights: &mut [f32; QK_K]) {
-        let d = binary16::read(&block[108..]);
-        let mut packed = [0; 12];
-        packed.copy_from_slice(&block[96..108]);
-        let (high, low) = block[..96].split_at(32);
+    fn decode<V: Vector>(block: &BlockQ3K, weights: &mut [f32; QK_K]) {
+        let d = block.d.to_f32();
+        let (high, low) = (&block.hmask, &block.qs);
         let mut codes = [0; QK_K];
         for l in 0..32 {
             // Shifts by constants, once the loop is unrolled.
@@ -68,15 +59,15 @@ impl BlockCodec<QK_K, 110> for Q3K {
         }
         let sub_blocks = codes.as_chunks::<N>().0.iter().zip(weights.as_chunks_mut::<N>().0);
         for (j, (codes, weights)) in sub_blocks.enumerate() {
-            scale_centered_codes::<V>(d * unpack_scale(j, &packed), 4.0, codes, weights);
+            scale_centered_codes::<V>(d * unpack_scale(j, &block.scales), 4.0, codes, weights);
         }
     }
 }
 
-/// Super-blocks fitted without importance: the bits of `d`, packed scales, and the codes of the search, as the rows of
+/// Super-blocks fitted without importance: `d`, packed scales, and the codes of the search, as the rows of
 /// one vector of sub-blocks after the other.
 struct Own {
-    d: [u16; GROUP],
+    d: [Half; GROUP],
     packed: [[u8; 12]; GROUP],
     rows: [f32; GROUP * QK_K],
     lanes: usize,
@@ -86,8 +77,12 @@ impl Own {
     #[inline(always)]
     fn fit<V: Vector>(weights: &[[f32; QK_K]]) -> Self {
         let mut scales = [[0.0; N]; GROUP];
-        let mut out =
-            Self { d: [0; GROUP], packed: [[0; 12]; GROUP], rows: [0.0; GROUP * QK_K], lanes: V::LANES };
+        let mut out = Self {
+            d: [Half::default(); GROUP],
+            packed: [[0; 12]; GROUP],
+            rows: [0.0; GROUP * QK_K],
+            lanes: V::LANES,
+        };
         let all = weights.as_flattened();
         for at in (0..weights.len() * N).step_by(V::LANES) {
             let x: Rows<V, N> = rows(&all[at * N..]);
@@ -113,10 +108,10 @@ impl Own {
     }
 }
 
-/// Super-blocks fitted with errors weighted by `importance * sqrt(sigma^2 + x^2)`: the bits of `d`, packed scales, and
-/// what codes come from.
+/// Super-blocks fitted with errors weighted by `importance * sqrt(sigma^2 + x^2)`: `d`, packed scales, and what
+/// codes come from.
 struct Weighted {
-    d: [u16; GROUP],
+    d: [Half; GROUP],
     packed: [[u8; 12]; GROUP],
     iscales: [[f32; N]; GROUP],
 }
@@ -137,7 +132,7 @@ impl Weighted {
             sum(&w).store(&mut sum_w.as_flattened_mut()[at..]);
         }
         // The scales of a super-block are fitted as if they were a sub-block.
-        let mut out = Self { d: [0; GROUP], packed: [[0; 12]; GROUP], iscales };
+        let mut out = Self { d: [Half::default(); GROUP], packed: [[0; 12]; GROUP], iscales };
         for at in (0..weights.len()).step_by(V::LANES) {
             let x: Rows<V, N> = rows(scales[at..].as_flattened());
             let w: Rows<V, N> = rows(sum_w[at..].as_flattened());
@@ -147,7 +142,7 @@ impl Weighted {
             fit.iscale.store(&mut iscale);
             for (lane, i) in (at..weights.len()).take(V::LANES).enumerate() {
                 let integers = scales[i].map(|scale| symmetric_code(scale, iscale[lane], 32));
-                (out.d[i], out.packed[i]) = (binary16::from_f32(d[lane]), pack_scales(&integers));
+                (out.d[i], out.packed[i]) = (Half::from_f32(d[lane]), pack_scales(&integers));
             }
         }
         out
@@ -160,10 +155,9 @@ impl Weighted {
     }
 }
 
-/// 6-bit codes of the scales relative to the one of the largest magnitude, and the bits of the factor that multiplies
-/// them.
+/// 6-bit codes of the scales relative to the one of the largest magnitude, and the factor that multiplies them.
 #[inline(always)]
-fn nearest_scales(scales: &[f32; N]) -> (u16, [u8; N]) {
+fn nearest_scales(scales: &[f32; N]) -> (Half, [u8; N]) {
     let (mut amax, mut max) = (0.0, 0.0);
     for &scale in scales {
         if scale.abs() > amax {
@@ -172,25 +166,25 @@ fn nearest_scales(scales: &[f32; N]) -> (u16, [u8; N]) {
     }
     if max == 0.0 {
         // Codes of zero bits, which read as a scale of -32 times nothing.
-        return (0, [0; N]);
+        return (Half::default(), [0; N]);
     }
     let iscale = -32.0 / max;
     let codes = scales.map(|scale| (i32::from(nearest_int(iscale * scale) as i8).clamp(-32, 31) + 32) as u8);
-    (binary16::from_f32(1.0 / iscale), codes)
+    (Half::from_f32(1.0 / iscale), codes)
 }
 
 /// Rounds the weights with the scales as they are stored and stores the block. `found` gives the codes of a sub-block
 /// of scale 0. Says whether the block decodes to finite weights.
 #[inline(always)]
 fn write(
-    d: u16,
+    d: Half,
     packed: &[u8; 12],
     weights: &[f32; QK_K],
     found: impl Fn(usize) -> [u8; N],
-    block: &mut [u8; 110],
+    block: &mut BlockQ3K,
 ) -> bool {
     let mut codes = [0; QK_K];
-    let scale = binary16::to_f32(d);
+    let scale = d.to_f32();
     let sub_blocks = codes.as_chunks_mut::<N>().0.iter_mut().zip(weights.as_chunks::<N>().0);
     for (j, (codes, weights)) in sub_blocks.enumerate() {
         let d = scale * unpack_scale(j, packed);
@@ -203,17 +197,16 @@ fn write(
         }
     }
     pack_codes(&codes, block);
-    block[96..108].copy_from_slice(packed);
-    block[108..].copy_from_slice(&d.to_le_bytes());
-    binary16::is_finite(d)
+    (block.scales, block.d) = (*packed, d);
+    d.is_finite()
 }
 
 /// Stores the codes of a super-block; its other bytes stay.
 #[inline(always)]
-pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 110]) {
-    let (high, low) = block.split_at_mut(32);
-    let halves = low[..64].as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
-    high.fill(0);
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut BlockQ3K) {
+    block.hmask = [0; 32];
+    let high = &mut block.hmask;
+    let halves = block.qs.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0);
     for (half, (low, codes)) in halves.enumerate() {
         for l in 0..32 {
             let [a, b, c, d] = [codes[l], codes[l + 32], codes[l + 64], codes[l + 96]];

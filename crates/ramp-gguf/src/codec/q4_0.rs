@@ -1,42 +1,42 @@
 //! Q4_0: 4-bit codes with a scale per 32 weights.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..2 | `d`, binary16 |
-//! | 2..18 | codes: byte `l` has weight `l` in its low, weight `l + 16` in its high nibble |
-//!
-//! Weight: `d * (code - 8)`.
+//! [`BlockQ4_0`] has the layout.
 
-use super::legacy::{N, ScaleFormat, encode_scale, pack_nibbles, unpack_nibbles};
+use super::legacy::{N, ScaleFormat, encode_scale, pack_nibbles};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, binary16, scale_centered_codes};
+use super::{BlockCodec, F16_MAX, Importance, scale_centered_nibbles};
+use crate::block::{BlockQ4_0, Half};
 
 pub(super) struct Q4_0;
 
-impl ScaleFormat<18> for Q4_0 {
+impl ScaleFormat for Q4_0 {
+    type Block = BlockQ4_0;
+
     const ZERO: u8 = 8;
 
     #[inline(always)]
-    fn write(d: f32, codes: &[u8; N], block: &mut [u8; 18]) -> bool {
-        pack_nibbles(codes, &mut block[2..]);
-        binary16::write(d, block)
+    fn block(d: Half, codes: &[u8; N]) -> BlockQ4_0 {
+        BlockQ4_0 { d, qs: pack_nibbles(codes) }
     }
 }
 
-impl BlockCodec<N, 18> for Q4_0 {
+impl BlockCodec<N> for Q4_0 {
+    type Block = BlockQ4_0;
+
     const MAX: f32 = F16_MAX * 8.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; N]],
         importance: Importance<'_, N>,
-        blocks: &mut [[u8; 18]],
+        blocks: &mut [BlockQ4_0],
     ) -> bool {
-        encode_scale::<Self, V, 18>(weights, importance, blocks)
+        encode_scale::<Self, V>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 18], weights: &mut [f32; N]) {
-        scale_centered_codes::<V>(binary16::read(block), 8.0, &unpack_nibbles(&block[2..]), weights);
+    fn decode<V: Vector>(block: &BlockQ4_0, weights: &mut [f32; N]) {
+        let (low, high) = weights.split_at_mut(N / 2);
+        scale_centered_nibbles::<V>(block.d.to_f32(), 8.0, &block.qs, low, high);
     }
 }

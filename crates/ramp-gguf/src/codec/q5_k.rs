@@ -1,29 +1,25 @@
 //! Q5_K: 5-bit codes with a 6-bit scale and minimum per 32 weights, in super-blocks of 256.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..2 | `d`, binary16 |
-//! | 2..4 | `dmin`, binary16 |
-//! | 4..16 | 8 scales and 8 minima of 6 bits, as in Q4_K |
-//! | 16..48 | fifth bits: bit `j` of byte `l` belongs to weight `l` of sub-block `j` |
-//! | 48..176 | low 4 bits, as the codes of Q4_K |
-//!
-//! Weight: `d * scale * code - dmin * min`.
+//! [`BlockQ5K`] has the layout.
 
-use super::affine_block::{self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, unpack_k4};
+use super::affine_block::{
+    self, AffineFormat, SuperBlock, pack_k4, rms_plus_magnitude, sub_block_grids, unpack_k4,
+};
 use super::search::{AffineSearch, Rows};
 use super::vector::Vector;
-use super::{BlockCodec, F16_MAX, Importance, QK_K, binary16, scale_codes};
+use super::{BlockCodec, F16_MAX, Importance, QK_K, scale_codes};
+use crate::block::BlockQ5K;
 
 pub(super) struct Q5K;
 
-impl AffineFormat<8, 32, 176> for Q5K {
+impl AffineFormat<8, 32> for Q5K {
     const NMAX: f32 = 31.0;
     const SCALE_MAX: f32 = 63.0;
     const SEARCH: AffineSearch = AffineSearch { rmin: -0.5, rdelta: 0.1, nstep: 15 };
     const MAD: bool = false;
     const SIGMA: f32 = 2.0;
     type Packed = [u8; 12];
+    type Block = BlockQ5K;
 
     #[inline(always)]
     fn own_weights<V: Vector>(x: &Rows<V, 32>) -> Rows<V, 32> {
@@ -41,20 +37,18 @@ impl AffineFormat<8, 32, 176> for Q5K {
     }
 
     #[inline(always)]
-    fn write(fit: &SuperBlock<[u8; 12]>, block: &mut [u8; 176]) {
-        block[0..2].copy_from_slice(&fit.d.to_le_bytes());
-        block[2..4].copy_from_slice(&fit.dmin.to_le_bytes());
-        block[4..16].copy_from_slice(&fit.packed);
+    fn write(fit: &SuperBlock<[u8; 12]>, block: &mut BlockQ5K) {
+        (block.d, block.dmin, block.scales) = (fit.d, fit.dmin, fit.packed);
         pack_codes(&fit.codes, block);
     }
 }
 
 /// Stores the codes of a super-block; its other bytes stay.
 #[inline(always)]
-pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 176]) {
-    let (high, low) = block[16..].split_at_mut(32);
-    high.fill(0);
-    let groups = low.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0);
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut BlockQ5K) {
+    block.qh = [0; 32];
+    let high = &mut block.qh;
+    let groups = block.qs.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0);
     for (g, (low, codes)) in groups.enumerate() {
         for l in 0..32 {
             let (a, b) = (codes[l], codes[l + 32]);
@@ -64,24 +58,24 @@ pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 176]) {
     }
 }
 
-impl BlockCodec<QK_K, 176> for Q5K {
+impl BlockCodec<QK_K> for Q5K {
+    type Block = BlockQ5K;
+
     const MAX: f32 = F16_MAX * 63.0 * 31.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; QK_K]],
         importance: Importance<'_, QK_K>,
-        blocks: &mut [[u8; 176]],
+        blocks: &mut [BlockQ5K],
     ) -> bool {
-        affine_block::encode::<Self, V, 8, 32, 176>(weights, importance, blocks)
+        affine_block::encode::<Self, V, 8, 32>(weights, importance, blocks)
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 176], weights: &mut [f32; QK_K]) {
-        let (d, dmin) = (binary16::read(&block[0..]), binary16::read(&block[2..]));
-        let mut scales = [0; 12];
-        scales.copy_from_slice(&block[4..16]);
-        let (high, low) = block[16..].split_at(32);
+    fn decode<V: Vector>(block: &BlockQ5K, weights: &mut [f32; QK_K]) {
+        let (d, m) = sub_block_grids(block.d, block.dmin, &block.scales);
+        let (low, high) = (&block.qs, &block.qh);
         let mut codes = [0; QK_K];
         for l in 0..32 {
             // Shifts by constants, once the loop is unrolled.
@@ -93,8 +87,7 @@ impl BlockCodec<QK_K, 176> for Q5K {
         }
         let sub_blocks = codes.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<32>().0);
         for (j, (codes, weights)) in sub_blocks.enumerate() {
-            let (scale, min) = unpack_k4(&scales, j);
-            scale_codes::<V>(d * f32::from(scale), dmin * f32::from(min), codes, weights);
+            scale_codes::<V>(d[j], m[j], codes, weights);
         }
     }
 }

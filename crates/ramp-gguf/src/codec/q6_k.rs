@@ -1,31 +1,29 @@
 //! Q6_K: 6-bit codes with an 8-bit signed scale per 16 weights, in super-blocks of 256.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..128 | low 4 bits: 64 bytes for each 128 weights; byte `l` has weight `l` in its low, weight `l + 64` in its high nibble |
-//! | 128..192 | top 2 bits: 32 bytes for each 128 weights; byte `l` has weights `l`, `l + 32`, `l + 64`, `l + 96`, from its lowest bits on |
-//! | 192..208 | 16 scales, signed bytes |
-//! | 208..210 | `d`, binary16 |
-//!
-//! Weight: `d * scale * (code - 32)`.
+//! [`BlockQ6K`] has the layout.
+
+use bytemuck::Zeroable;
 
 use super::search::{GROUP_MAX_EPS, Rows, make_qx_quants, rows, squares, symmetric_code};
 use super::vector::{Vector, nearest_int};
-use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, binary16, scale_centered_codes};
+use super::{BlockCodec, F16_MAX, GROUP, Importance, QK_K, scale_centered_codes};
+use crate::block::{BlockQ6K, Half};
 
 /// Sub-blocks per super-block, and weights per sub-block.
 const N: usize = 16;
 
 pub(super) struct Q6K;
 
-impl BlockCodec<QK_K, 210> for Q6K {
+impl BlockCodec<QK_K> for Q6K {
+    type Block = BlockQ6K;
+
     const MAX: f32 = F16_MAX * 128.0 * 32.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; QK_K]],
         importance: Importance<'_, QK_K>,
-        blocks: &mut [[u8; 210]],
+        blocks: &mut [BlockQ6K],
     ) -> bool {
         let mut finite = true;
         for (group, (weights, blocks)) in weights.chunks(GROUP).zip(blocks.chunks_mut(GROUP)).enumerate() {
@@ -54,11 +52,10 @@ impl BlockCodec<QK_K, 210> for Q6K {
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 210], weights: &mut [f32; QK_K]) {
-        let d = binary16::read(&block[208..]);
+    fn decode<V: Vector>(block: &BlockQ6K, weights: &mut [f32; QK_K]) {
+        let d = block.d.to_f32();
         let mut codes = [0; QK_K];
-        let (low, high) = block[..192].split_at(128);
-        let halves = low.as_chunks::<64>().0.iter().zip(high.as_chunks::<32>().0);
+        let halves = block.ql.as_chunks::<64>().0.iter().zip(block.qh.as_chunks::<32>().0);
         for ((low, high), codes) in halves.zip(codes.as_chunks_mut::<128>().0) {
             for l in 0..32 {
                 let (a, b, high) = (low[l], low[l + 32], high[l]);
@@ -69,8 +66,8 @@ impl BlockCodec<QK_K, 210> for Q6K {
             }
         }
         let sub_blocks = codes.as_chunks::<N>().0.iter().zip(weights.as_chunks_mut::<N>().0);
-        for ((codes, weights), &scale) in sub_blocks.zip(&block[192..208]) {
-            scale_centered_codes::<V>(d * f32::from(scale as i8), 32.0, codes, weights);
+        for ((codes, weights), &scale) in sub_blocks.zip(&block.scales) {
+            scale_centered_codes::<V>(d * f32::from(scale), 32.0, codes, weights);
         }
     }
 }
@@ -78,7 +75,7 @@ impl BlockCodec<QK_K, 210> for Q6K {
 /// Rounds the scales, then the weights with the scales as they are stored, and stores the block. Says whether it
 /// decodes to finite weights.
 #[inline(always)]
-fn write(weights: &[f32; QK_K], scales: &[f32; N], iscales: &[f32; N], block: &mut [u8; 210]) -> bool {
+fn write(weights: &[f32; QK_K], scales: &[f32; N], iscales: &[f32; N], block: &mut BlockQ6K) -> bool {
     let (mut amax, mut max) = (0.0, 0.0);
     for &scale in scales {
         if scale.abs() > amax {
@@ -86,17 +83,17 @@ fn write(weights: &[f32; QK_K], scales: &[f32; N], iscales: &[f32; N], block: &m
         }
     }
     if amax < GROUP_MAX_EPS {
-        block.fill(0);
+        *block = Zeroable::zeroed();
         return true;
     }
     let inverse = -128.0 / max;
-    let d = binary16::from_f32(1.0 / inverse);
+    let d = Half::from_f32(1.0 / inverse);
     let scales = scales.map(|scale| nearest_int(inverse * scale).min(127) as i8);
 
     let mut codes = [0_u8; QK_K];
     let sub_blocks = codes.as_chunks_mut::<N>().0.iter_mut().zip(weights.as_chunks::<N>().0);
     for (j, (codes, weights)) in sub_blocks.enumerate() {
-        let d = binary16::to_f32(d) * f32::from(scales[j]);
+        let d = d.to_f32() * f32::from(scales[j]);
         for (code, &weight) in codes.iter_mut().zip(weights) {
             *code = if d == 0.0 {
                 symmetric_code(weight, iscales[j], 32)
@@ -107,18 +104,14 @@ fn write(weights: &[f32; QK_K], scales: &[f32; N], iscales: &[f32; N], block: &m
     }
 
     pack_codes(&codes, block);
-    for (byte, scale) in block[192..208].iter_mut().zip(scales) {
-        *byte = scale as u8;
-    }
-    block[208..].copy_from_slice(&d.to_le_bytes());
-    binary16::is_finite(d)
+    (block.scales, block.d) = (scales, d);
+    d.is_finite()
 }
 
 /// Stores the codes of a super-block; its other bytes stay.
 #[inline(always)]
-pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut [u8; 210]) {
-    let (low, rest) = block.split_at_mut(128);
-    let halves = low.as_chunks_mut::<64>().0.iter_mut().zip(rest.as_chunks_mut::<32>().0);
+pub(super) fn pack_codes(codes: &[u8; QK_K], block: &mut BlockQ6K) {
+    let halves = block.ql.as_chunks_mut::<64>().0.iter_mut().zip(block.qh.as_chunks_mut::<32>().0);
     for ((low, high), codes) in halves.zip(codes.as_chunks::<128>().0) {
         for l in 0..32 {
             let [a, b, c, d] = [codes[l], codes[l + 32], codes[l + 64], codes[l + 96]];

@@ -1,26 +1,24 @@
 //! Q8_0: 8-bit codes with a scale per 32 weights.
 //!
-//! | bytes | what |
-//! |---|---|
-//! | 0..2 | `d`, binary16 |
-//! | 2..34 | codes, signed bytes |
-//!
-//! Weight: `d * code`.
+//! [`BlockQ8_0`] has the layout.
 
 use super::legacy::N;
 use super::vector::{Vector, truncate};
-use super::{BlockCodec, F16_MAX, Importance, binary16};
+use super::{BlockCodec, F16_MAX, Importance};
+use crate::block::{BlockQ8_0, Half};
 
 pub(super) struct Q8_0;
 
-impl BlockCodec<N, 34> for Q8_0 {
+impl BlockCodec<N> for Q8_0 {
+    type Block = BlockQ8_0;
+
     const MAX: f32 = F16_MAX * 127.0;
 
     #[inline(always)]
     fn encode<V: Vector>(
         weights: &[[f32; N]],
         _importance: Importance<'_, N>,
-        blocks: &mut [[u8; 34]],
+        blocks: &mut [BlockQ8_0],
     ) -> bool {
         let mut finite = true;
         for (weights, block) in weights.iter().zip(blocks) {
@@ -31,19 +29,20 @@ impl BlockCodec<N, 34> for Q8_0 {
             let d = amax.reduce_max() / 127.0;
             // The codes use the scale before it is rounded to 16 bits.
             let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-            for (byte, &weight) in block[2..].iter_mut().zip(weights) {
-                *byte = truncate(half_away(weight * inverse));
+            for (code, &weight) in block.qs.iter_mut().zip(weights) {
+                *code = truncate(half_away(weight * inverse)) as i8;
             }
-            finite &= binary16::write(d, block);
+            block.d = Half::from_f32(d);
+            finite &= block.d.is_finite();
         }
         finite
     }
 
     #[inline(always)]
-    fn decode<V: Vector>(block: &[u8; 34], weights: &mut [f32; N]) {
-        let d = binary16::read(block);
-        for (weight, &byte) in weights.iter_mut().zip(&block[2..]) {
-            *weight = d * f32::from(byte as i8);
+    fn decode<V: Vector>(block: &BlockQ8_0, weights: &mut [f32; N]) {
+        let d = block.d.to_f32();
+        for (weight, &code) in weights.iter_mut().zip(&block.qs) {
+            *weight = d * f32::from(code);
         }
     }
 }

@@ -3,11 +3,7 @@
 use super::super::vector::Vector;
 use super::symmetric::signed_max;
 use super::{GROUP_MAX_EPS, Rows};
-
-/// The values that the 16 codes stand for (`kvalues_iq4nl`).
-pub(in crate::codec) const KVALUES: [f32; 16] = [
-    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
-];
+use crate::block::KVALUES;
 
 /// Where the next code becomes the nearest: the middle between two values, which belongs to the larger one.
 ///

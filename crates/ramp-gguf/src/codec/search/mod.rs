@@ -16,7 +16,7 @@ mod scales;
 mod symmetric;
 
 pub(super) use affine::{AffineFit, AffineSearch, WEIGHTED, affine_code, make_qkx_quants};
-pub(super) use codebook::{KVALUES, MIDPOINTS, best_index, make_iq4_scales};
+pub(super) use codebook::{MIDPOINTS, best_index, make_iq4_scales};
 pub(super) use rows::{Rows, rows, rows_of_blocks, squares, sum};
 pub(super) use scales::make_qp_quants;
 pub(super) use symmetric::{make_q3_quants, make_qx_quants, symmetric_code};

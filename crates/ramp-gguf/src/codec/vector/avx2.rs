@@ -5,8 +5,8 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::super::search::KVALUES;
 use super::{ROUND_MAGIC, Vector};
+use crate::block::KVALUES;
 
 #[derive(Copy, Clone)]
 pub(in crate::codec) struct Avx2(__m256);
@@ -64,17 +64,32 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    fn kvalues(codes: &[u8]) -> Self {
+    fn from_nibbles(from: &[u8]) -> (Self, Self) {
+        let from: &[u8; 8] = from.first_chunk().expect("the caller gives at least LANES bytes");
+        let (low, high) = intrinsics!({
+            let bytes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*from)));
+            let low = _mm256_and_si256(bytes, _mm256_set1_epi32(0xf));
+            (_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(bytes)))
+        });
+        (Self(low), Self(high))
+    }
+
+    #[inline(always)]
+    fn kvalues(codes: &[u8]) -> (Self, Self) {
         let codes: &[u8; 8] = codes.first_chunk().expect("the caller gives at least LANES bytes");
         let (low, high) = (Self::load(&KVALUES), Self::load(&KVALUES[8..]));
-        Self(intrinsics!({
+        let (first, second) = intrinsics!({
             // The low three bits choose within a half of the table, the fourth bit between the halves.
+            let value = |codes| {
+                let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+                let (low, high) =
+                    (_mm256_permutevar8x32_ps(low.0, codes), _mm256_permutevar8x32_ps(high.0, codes));
+                _mm256_blendv_ps(low, high, upper)
+            };
             let codes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(*codes)));
-            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
-            let (low, high) =
-                (_mm256_permutevar8x32_ps(low.0, codes), _mm256_permutevar8x32_ps(high.0, codes));
-            _mm256_blendv_ps(low, high, upper)
-        }))
+            (value(codes), value(_mm256_srli_epi32::<4>(codes)))
+        });
+        (Self(first), Self(second))
     }
 
     #[inline(always)]

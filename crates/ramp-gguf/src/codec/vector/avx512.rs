@@ -5,8 +5,8 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::super::search::KVALUES;
 use super::{ROUND_MAGIC, Vector};
+use crate::block::KVALUES;
 
 #[derive(Copy, Clone)]
 pub(in crate::codec) struct Avx512(__m512);
@@ -63,14 +63,29 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn kvalues(codes: &[u8]) -> Self {
+    fn from_nibbles(from: &[u8]) -> (Self, Self) {
+        let from: &[u8; 16] = from.first_chunk().expect("the caller gives at least LANES bytes");
+        // SAFETY: as above, and the array has as many bytes as are read; no alignment is asked for.
+        let (low, high) = unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(0xf));
+            (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)))
+        };
+        (Self(low), Self(high))
+    }
+
+    #[inline(always)]
+    fn kvalues(codes: &[u8]) -> (Self, Self) {
         let codes: &[u8; 16] = codes.first_chunk().expect("the caller gives at least LANES bytes");
         let table = Self::load(&KVALUES);
         // SAFETY: as above, and the array has as many bytes as are read; no alignment is asked for.
-        Self(unsafe {
+        let (low, high) = unsafe {
+            // The permutation looks at the low four bits of an index.
             let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast()));
-            _mm512_permutexvar_ps(codes, table.0)
-        })
+            let high = _mm512_srli_epi32::<4>(codes);
+            (_mm512_permutexvar_ps(codes, table.0), _mm512_permutexvar_ps(high, table.0))
+        };
+        (Self(low), Self(high))
     }
 
     #[inline(always)]

@@ -17,7 +17,8 @@ pub(super) use avx2::Avx2;
 pub(super) use avx512::Avx512;
 pub(super) use portable::Portable;
 
-use super::search::{KVALUES, MIDPOINTS};
+use super::search::MIDPOINTS;
+use crate::block::KVALUES;
 
 /// 1.5 * 2^23: adding it leaves the integer part of a small number in the low bits, rounded half to even.
 const ROUND_MAGIC: f32 = 12_582_912.0;
@@ -56,8 +57,10 @@ pub(super) trait Vector:
     fn load(from: &[f32]) -> Self;
     /// The first `LANES` bytes of a slice that has at least so many, as numbers.
     fn from_bytes(from: &[u8]) -> Self;
-    /// The values of IQ4's codebook that the first `LANES` bytes, all below 16, stand for.
-    fn kvalues(codes: &[u8]) -> Self;
+    /// The low and the high nibbles of the first `LANES` bytes of a slice that has at least so many, as numbers.
+    fn from_nibbles(from: &[u8]) -> (Self, Self);
+    /// The values of IQ4's codebook that the low and the high nibbles of the first `LANES` bytes stand for.
+    fn kvalues(codes: &[u8]) -> (Self, Self);
     /// Overwrites the first `LANES` bytes of a slice that has at least so many with the integer parts, modulo 256; 0
     /// for numbers that are no `i32`.
     fn to_bytes(self, to: &mut [u8]);

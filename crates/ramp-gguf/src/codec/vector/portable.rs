@@ -2,8 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use super::super::search::KVALUES;
 use super::{Vector, nearest_int, truncate};
+use crate::block::KVALUES;
 
 /// Lanes of [`Portable`], as many as fit the registers that every x86-64 and aarch64 CPU has.
 const L: usize = 4;
@@ -68,9 +68,16 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn kvalues(codes: &[u8]) -> Self {
+    fn from_nibbles(from: &[u8]) -> (Self, Self) {
+        let from: &[u8; L] = from.first_chunk().expect("the caller gives at least LANES bytes");
+        (Self(from.map(|byte| f32::from(byte & 0xf))), Self(from.map(|byte| f32::from(byte >> 4))))
+    }
+
+    #[inline(always)]
+    fn kvalues(codes: &[u8]) -> (Self, Self) {
         let codes: &[u8; L] = codes.first_chunk().expect("the caller gives at least LANES bytes");
-        Self(codes.map(|code| KVALUES[usize::from(code & 0xf)]))
+        let value = |code: u8| KVALUES[usize::from(code & 0xf)];
+        (Self(codes.map(value)), Self(codes.map(|code| value(code >> 4))))
     }
 
     #[inline(always)]
