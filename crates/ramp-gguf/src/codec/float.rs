@@ -20,8 +20,12 @@ impl RowCodec for F32 {
 
     #[inline(always)]
     fn decode<V: Vector>(bytes: &[u8], weights: &mut [f32]) {
-        for (bytes, weight) in bytes.as_chunks().0.iter().zip(weights) {
-            *weight = f32::from_le_bytes(*bytes);
+        let out: &mut [u8] = bytemuck::cast_slice_mut(weights);
+        out.copy_from_slice(&bytes[..out.len()]);
+        if cfg!(target_endian = "big") {
+            for weight in weights {
+                *weight = f32::from_bits(weight.to_bits().swap_bytes());
+            }
         }
     }
 }

@@ -7,6 +7,8 @@
 
 #![allow(unsafe_code)] // calls of functions that need an instruction set
 
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use super::vector::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::vector::{Avx2, Avx512};
 use super::vector::{Portable, Vector};
@@ -27,12 +29,14 @@ pub(super) type Decode = fn(&[u8], &mut [f32]);
 /// An instruction set that the codecs are compiled for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Isa {
-    /// What every CPU of the architecture has.
+    /// Plain Rust, of which the compiler makes what every CPU of the architecture has.
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    Neon,
 }
 
 impl Isa {
@@ -48,6 +52,8 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512dq"))
             .then_some(Self::Avx512),
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Some(Self::Neon),
         ];
         all.into_iter().flatten()
     }
@@ -75,6 +81,9 @@ pub(super) fn kernels<C: RowCodec>(isa: Isa) -> (Encode, Decode) {
             // SAFETY: as above.
             |bytes, weights| unsafe { decode_avx512::<C>(bytes, weights) },
         ),
+        // NEON is part of the architecture: nothing has to be compiled again.
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        Isa::Neon => (C::encode::<Neon>, C::decode::<Neon>),
     }
 }
 

@@ -36,7 +36,6 @@ impl BlockCodec<N> for Q4_0 {
 
     #[inline(always)]
     fn decode<V: Vector>(block: &BlockQ4_0, weights: &mut [f32; N]) {
-        let (low, high) = weights.split_at_mut(N / 2);
-        scale_centered_nibbles::<V>(block.d.to_f32(), 8.0, &block.qs, low, high);
+        scale_centered_nibbles::<V>(block.d.to_f32(), 8.0, &block.qs, weights);
     }
 }

@@ -38,7 +38,6 @@ impl BlockCodec<N> for Q4_1 {
     fn decode<V: Vector>(block: &BlockQ4_1, weights: &mut [f32; N]) {
         let (d, m) = (block.d.to_f32(), block.m.to_f32());
         // Subtracting `-m` is adding `m`, to the bit.
-        let (low, high) = weights.split_at_mut(N / 2);
-        scale_nibbles::<V>([d, d], [-m, -m], &block.qs, low, high);
+        scale_nibbles::<V>([d, d], [-m, -m], &block.qs, weights);
     }
 }

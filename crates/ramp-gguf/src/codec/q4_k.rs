@@ -76,9 +76,8 @@ impl BlockCodec<QK_K> for Q4K {
         let (d, m) = sub_block_grids(block.d, block.dmin, &block.scales);
         let groups = block.qs.as_chunks::<32>().0.iter().zip(weights.as_chunks_mut::<64>().0);
         for (g, (bytes, weights)) in groups.enumerate() {
-            let (low, high) = weights.split_at_mut(32);
             let at = 2 * g;
-            scale_nibbles::<V>([d[at], d[at + 1]], [m[at], m[at + 1]], bytes, low, high);
+            scale_nibbles::<V>([d[at], d[at + 1]], [m[at], m[at + 1]], bytes, weights);
         }
     }
 }

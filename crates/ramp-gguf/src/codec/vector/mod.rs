@@ -7,6 +7,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod portable;
 
 use std::ops::{Add, Div, Mul, Sub};
@@ -15,6 +17,8 @@ use std::ops::{Add, Div, Mul, Sub};
 pub(super) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::Avx512;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+pub(super) use neon::Neon;
 pub(super) use portable::Portable;
 
 use super::search::MIDPOINTS;
