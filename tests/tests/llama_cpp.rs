@@ -11,9 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use ramp_gguf::GgmlType;
+use ramp_gguf::mix::{self, LlamaFtype, MixOptions};
+use ramp_gguf::{GgmlType, GgufFile, ModelFacts, Recipe, TensorSpec};
 use ramp_model::{CausalLm, LayerId, ModelFiles, Role};
-use ramp_tests::llama::{self, Model};
+use ramp_tests::llama::{self, ImatrixEntry, Model};
 use tempfile::TempDir;
 
 const CTX: usize = 128;
@@ -118,7 +119,7 @@ fn llama_cpp_quantizes_what_ramp_exports() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (f16, _) = export(&dir, "f16.gguf", |_| GgmlType::F16)?;
     let q3 = dir.path().join("q3.gguf");
-    llama::quantize(&f16, &q3, "Q3_K_S".parse()?, &[], 2)?;
+    llama::quantize(&f16, &q3, "Q3_K_S".parse()?, &[], &Recipe::new(), 2)?;
     assert!(fs::metadata(&q3)?.len() < fs::metadata(&f16)?.len() / 3);
 
     let (base, quantized) = (Model::load(&f16)?, Model::load(&q3)?);
@@ -132,6 +133,77 @@ fn llama_cpp_quantizes_what_ramp_exports() -> Result<()> {
     let f16 = llama::perplexity(&base, &text, CTX, WINDOWS, 2)?;
     let q3 = llama::perplexity(&quantized, &text, CTX, WINDOWS, 2)?;
     assert!(f16.perplexity > 1.0 && q3.perplexity > f16.perplexity, "{f16:?} {q3:?}");
+    Ok(())
+}
+
+/// Importance of every matrix of a file, made up: no two columns are alike.
+fn importance(file: &GgufFile) -> Vec<ImatrixEntry> {
+    let matrices = file.tensors().iter().filter(|tensor| tensor.dims.len() == 2);
+    matrices
+        .enumerate()
+        .map(|(at, tensor)| ImatrixEntry {
+            name: tensor.name.clone(),
+            values: (0..tensor.dims[0]).map(|i| 1.0 + ((i * 7 + at as u64 * 13) % 31) as f32).collect(),
+        })
+        .collect()
+}
+
+/// llama-quantize, fed with a recipe and an importance matrix, writes the tensors that `encode` makes.
+#[test]
+fn llama_cpp_follows_recipes_to_the_byte() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (f16, _) = export(&dir, "f16.gguf", |_| GgmlType::F16)?;
+    let source = GgufFile::open(&f16)?;
+    let importance = importance(&source);
+    // Every type of the codecs at some matrix; the others, and a rule for many, by patterns.
+    let types = ramp_gguf::QUANTIZED.iter().cycle();
+    let wanted: Vec<(String, GgmlType)> = importance
+        .iter()
+        .zip(types)
+        .map(|(entry, &ty)| (entry.name.clone(), ramp_gguf::fallback(ty, entry.values.len() as u64)))
+        .collect();
+    let path = dir.path().join("recipe.txt");
+    Recipe::exact(wanted.iter().map(|(name, ty)| (name, *ty))).save(&path)?;
+
+    let quantized = dir.path().join("quantized.gguf");
+    llama::quantize(&f16, &quantized, "Q4_K_M".parse()?, &importance, &Recipe::open(&path)?, 2)?;
+    let quantized = GgufFile::open(&quantized)?;
+    for ((name, ty), entry) in wanted.iter().zip(&importance) {
+        let found = quantized.tensor(name).context("a tensor is missing")?;
+        assert_eq!(found.ty, *ty, "{name}");
+        let weights = source.decode_tensor(name)?;
+        let ours = ramp_gguf::encode(*ty, &weights, entry.values.len(), Some(&entry.values))?;
+        assert!(quantized.tensor_data(name)? == ours, "{name}: the bytes of {ty} differ");
+    }
+    Ok(())
+}
+
+/// Every file type of llama-quantize gives each tensor the type that `mix::types` says.
+#[test]
+fn mixes_are_those_of_llama_cpp() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (f16, _) = export(&dir, "f16.gguf", |_| GgmlType::F16)?;
+    let source = GgufFile::open(&f16)?;
+    let facts = ModelFacts::read(source.metadata())?;
+    let specs: Vec<TensorSpec> = source
+        .tensors()
+        .iter()
+        .map(|info| TensorSpec::new(info.name.as_str(), info.dims.as_slice(), info.ty))
+        .collect();
+    let importance = importance(&source);
+    for &ftype in LlamaFtype::ALL {
+        let Ok(file_type) = ftype.name().parse() else { continue };
+        for imatrix in [&[][..], &importance] {
+            let path = dir.path().join("theirs.gguf");
+            llama::quantize(&f16, &path, file_type, imatrix, &Recipe::new(), 2)?;
+            let theirs = GgufFile::open(&path)?;
+            let options = MixOptions { has_imatrix: !imatrix.is_empty(), ..MixOptions::default() };
+            for (spec, ty) in specs.iter().zip(mix::types(&facts, ftype, &specs, &options)?) {
+                let found = theirs.tensor(&spec.name).context("a tensor is missing")?;
+                assert_eq!(found.ty, ty, "{ftype} {}", spec.name);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -235,23 +235,30 @@ impl GgmlType {
     }
 }
 
-/// The type that a matrix with rows of `n_per_row` weights gets when `ty` was asked for.
+/// The type that llama-quantize takes for rows of `n_per_row` weights when `ty` was wanted
+/// (`tensor_type_fallback`): another of nearly as many bits with smaller blocks where blocks of `ty` do not divide
+/// the row, and F16 where those do not, either. (Since 2026; before, Q2_K and Q3_K fell back to IQ4_NL.)
 ///
-/// `ty` itself when its blocks fit the row. Otherwise, when the row is a multiple of 32, what llama-quantize takes:
-/// Q4_0 for Q2_K and Q3_K, Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for IQ4_XS. F16 when it is not.
-/// (`tensor_type_fallback` of llama.cpp since 2026; before, Q2_K and Q3_K fell back to IQ4_NL.)
-pub fn fallback(ty: GgmlType, n_per_row: usize) -> GgmlType {
-    let of_blocks_of_32 = match ty {
-        GgmlType::Q2_K | GgmlType::Q3_K => GgmlType::Q4_0,
-        GgmlType::Q4_K => GgmlType::Q5_0,
-        GgmlType::Q5_K => GgmlType::Q5_1,
-        GgmlType::IQ4_XS => GgmlType::IQ4_NL,
-        _ => GgmlType::Q8_0,
+/// ```
+/// use ramp_gguf::GgmlType::{F16, Q4_K, Q5_0};
+/// use ramp_gguf::fallback;
+/// assert_eq!(fallback(Q4_K, 4096), Q4_K);
+/// assert_eq!(fallback(Q4_K, 896), Q5_0);
+/// assert_eq!(fallback(Q4_K, 100), F16);
+/// ```
+pub fn fallback(ty: GgmlType, n_per_row: u64) -> GgmlType {
+    use GgmlType::*;
+    let fits = |ty: GgmlType| n_per_row.is_multiple_of(ty.block_size() as u64);
+    let smaller = match ty {
+        _ if fits(ty) => ty,
+        IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_XS => IQ4_NL,
+        Q2_0 | Q2_K | Q3_K | TQ1_0 | TQ2_0 => Q4_0,
+        Q4_K => Q5_0,
+        Q5_K => Q5_1,
+        Q6_K => Q8_0,
+        other => other,
     };
-    [ty, of_blocks_of_32]
-        .into_iter()
-        .find(|ty| n_per_row.is_multiple_of(ty.block_size()))
-        .unwrap_or(GgmlType::F16)
+    if fits(smaller) { smaller } else { F16 }
 }
 
 impl fmt::Display for GgmlType {
@@ -343,7 +350,10 @@ mod tests {
             (GgmlType::Q5_K, GgmlType::Q5_1),
             (GgmlType::Q6_K, GgmlType::Q8_0),
             (GgmlType::IQ4_XS, GgmlType::IQ4_NL),
+            (GgmlType::IQ3_S, GgmlType::IQ4_NL),
+            (GgmlType::Q8_0, GgmlType::Q8_0),
         ] {
+            assert_eq!(fallback(ty, 512), ty);
             assert_eq!(fallback(ty, 1600), smaller, "{ty}");
             assert_eq!(fallback(ty, 1601), GgmlType::F16, "{ty}");
         }

@@ -30,7 +30,7 @@ pub use facts::{ModelFacts, check_vocabulary};
 pub use file::GgufFile;
 pub use ggml_type::{GgmlType, QUANTIZED, fallback};
 pub use header::{Header, TensorInfo};
-pub use imatrix::{Imatrix, ImatrixEntry};
+pub use imatrix::{Imatrix, ImatrixEntry, QuantizeKeys};
 pub use keys::check_key_types;
 pub use metadata::{FromValue, Metadata};
 pub use mmap::MappedFile;

@@ -1,18 +1,37 @@
 //! What a file says about its making, under `ramp.*`.
 
-use crate::{Error, GgmlType, Metadata, Result};
+use crate::{Error, GgmlType, Metadata, Result, Value};
 
 const VERSION: &str = "ramp.version";
 const COMMAND: &str = "ramp.command";
 const MODE: &str = "ramp.mode";
 const ALLOCATOR: &str = "ramp.allocator";
 const SEED: &str = "ramp.seed";
+const ROUNDING: &str = "ramp.rounding";
 const FOLDED: &str = "ramp.folded";
 const ALLOCATION: &str = "ramp.allocation";
 const POLICY: &str = "ramp.policy.sha256";
 const DATASET: &str = "ramp.calibration.dataset";
 const SAMPLES: &str = "ramp.calibration.samples";
 const SEQUENCE_LENGTH: &str = "ramp.calibration.sequence_length";
+const PADDING: &str = "ramp.padding";
+
+/// Everything that [`Provenance::write`] and [`Provenance::pad`] set.
+const ALL: [&str; 13] = [
+    VERSION,
+    COMMAND,
+    MODE,
+    ALLOCATOR,
+    SEED,
+    ROUNDING,
+    FOLDED,
+    ALLOCATION,
+    POLICY,
+    DATASET,
+    SAMPLES,
+    SEQUENCE_LENGTH,
+    PADDING,
+];
 
 /// The making of a file, as keys that llama.cpp prints and otherwise ignores. What is `None` is not written.
 ///
@@ -43,6 +62,8 @@ pub struct Provenance {
     pub allocator: Option<String>,
     /// `ramp.seed`.
     pub seed: Option<u64>,
+    /// `ramp.rounding`: how codes were chosen, `nearest` or `gptq`.
+    pub rounding: Option<String>,
     /// `ramp.folded`: whether scales were folded into the weights before they were quantized.
     pub folded: Option<bool>,
     /// `ramp.allocation`, an array of u8: the id of the type that was chosen for each tensor, in the order of the
@@ -67,13 +88,17 @@ pub struct Calibration {
 }
 
 impl Provenance {
-    /// Sets the keys.
+    /// Sets the keys. Those of an earlier making go.
     pub fn write(&self, metadata: &mut Metadata) {
+        for key in ALL {
+            metadata.remove(key);
+        }
         let texts = [
             (VERSION, &self.version),
             (COMMAND, &self.command),
             (MODE, &self.mode),
             (ALLOCATOR, &self.allocator),
+            (ROUNDING, &self.rounding),
             (POLICY, &self.policy_sha256),
         ];
         for (key, text) in texts {
@@ -96,6 +121,22 @@ impl Provenance {
             metadata.insert(SAMPLES, calibration.samples);
             metadata.insert(SEQUENCE_LENGTH, calibration.sequence_length);
         }
+    }
+
+    /// Sets `ramp.padding`, zeros that fill up `reserved` bytes together with the texts under `ramp.*` and
+    /// `quantize.imatrix.*` and their keys: the size of a file then depends neither on a command line nor on the
+    /// name of a text, and is known before either is. Texts that take more than `reserved` are not padded.
+    pub fn pad(metadata: &mut Metadata, reserved: usize) {
+        metadata.remove(PADDING);
+        let texts = metadata.iter().filter_map(|(key, value)| match value {
+            Value::String(text) if key.starts_with("ramp.") || key.starts_with("quantize.imatrix.") => {
+                // Two lengths of 8 bytes and a type of 4.
+                Some(key.len() + text.len() + 20)
+            }
+            _ => None,
+        });
+        let taken: usize = texts.sum();
+        metadata.insert(PADDING, vec![0_u8; reserved.saturating_sub(taken)]);
     }
 
     /// Reads the keys.
@@ -123,6 +164,7 @@ impl Provenance {
             mode: text(MODE)?,
             allocator: text(ALLOCATOR)?,
             seed: metadata.find(SEED)?,
+            rounding: text(ROUNDING)?,
             folded: metadata.find(FOLDED)?,
             allocation,
             policy_sha256: text(POLICY)?,
@@ -142,6 +184,7 @@ mod tests {
             mode: Some("sound".into()),
             allocator: Some("sac".into()),
             seed: Some(u64::MAX),
+            rounding: Some("gptq".into()),
             folded: Some(false),
             allocation: Some(vec![GgmlType::F32, GgmlType::Q3_K]),
             policy_sha256: Some("0".repeat(64)),
@@ -161,10 +204,28 @@ mod tests {
     }
 
     #[test]
+    fn padding_makes_all_texts_alike() {
+        let size = |provenance: &Provenance, reserved| {
+            let mut metadata = Metadata::new();
+            provenance.write(&mut metadata);
+            Provenance::pad(&mut metadata, reserved);
+            (crate::file_bytes(&metadata, &[]).unwrap(), metadata)
+        };
+        let short = whole();
+        let long = Provenance { command: Some("x".repeat(300)), policy_sha256: None, ..whole() };
+        assert_ne!(size(&short, 0).0, size(&long, 0).0);
+        let (bytes, mut metadata) = size(&short, 1024);
+        assert_eq!(bytes, size(&long, 1024).0);
+        // A second making replaces the first whole.
+        Provenance::default().write(&mut metadata);
+        assert!(metadata.is_empty());
+    }
+
+    #[test]
     fn keys_of_other_types_are_refused() {
         let mut metadata = Metadata::new();
         whole().write(&mut metadata);
-        assert_eq!(metadata.len(), 11);
+        assert_eq!(metadata.len(), 12);
         for key in metadata.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>() {
             let mut broken = metadata.clone();
             broken.insert(key.as_str(), 1.5_f32);

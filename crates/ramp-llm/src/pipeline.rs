@@ -2,6 +2,7 @@
 //!
 //! Every step is a call into the crate that owns it; here is only their order.
 
+mod command;
 mod metadata;
 mod options;
 mod plan;

@@ -17,6 +17,9 @@ use crate::{
     rope::frequency_divisors,
 };
 
+/// The key of the window, in tokens, that the original model attends within and that llama.cpp does not apply.
+pub const IGNORED_SLIDING_WINDOW: &str = "ramp.ignored.sliding_window";
+
 /// The storage type of every matrix.
 pub type TensorTypes = BTreeMap<LayerId, GgmlType>;
 
@@ -41,6 +44,10 @@ pub fn gguf_metadata(files: &ModelFiles) -> Result<Metadata> {
     md.insert("general.name", Value::String(files.name()));
     md.insert("general.quantization_version", Value::U32(2));
     architecture_keys(config, &mut md);
+    if let Some(window) = config.sliding_window {
+        // llama.cpp runs these models with full attention, and so does whoever opens the file.
+        md.insert(IGNORED_SLIDING_WINDOW, Value::U32(u32::try_from(window).unwrap_or(u32::MAX)));
+    }
     tokenizer_keys(files, &mut md)?;
     Ok(md)
 }

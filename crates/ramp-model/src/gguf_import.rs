@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use ramp_gguf::{GgufFile, unpermute_rope_rows};
+use ramp_gguf::{GgufFile, ModelFacts, check_vocabulary, unpermute_rope_rows};
 
 use crate::{
     architecture::{Architecture, NormKind},
@@ -27,13 +27,18 @@ pub(crate) fn config_from_gguf(file: &GgufFile, path: &Path) -> Result<ModelConf
         .into_iter()
         .find(|known| known.gguf_name() == name)
         .ok_or_else(|| Error::UnsupportedArchitecture { path: path.to_owned(), found: name.to_owned() })?;
+    let facts = ModelFacts::read(md)?;
+    check_vocabulary(md)?;
+    if facts.n_expert > 0 {
+        let why = format!("is {}, models with experts are not supported", facts.n_expert);
+        return Err(Error::config(path, &format!("{name}.expert_count"), why));
+    }
     let int = |key: &str| md.get_u32(&format!("{name}.{key}")).map(|v| v as usize);
     let optional = |key: &str| md.find::<u32>(&format!("{name}.{key}")).map(|v| v.map(|v| v as usize));
     let float = |key: &str| md.get_f32(&format!("{name}.{key}")).map(f64::from);
 
     let hidden_size = int("embedding_length")?;
-    let n_heads = int("attention.head_count")?;
-    let n_kv_heads = optional("attention.head_count_kv")?.unwrap_or(n_heads);
+    let (n_heads, n_kv_heads) = (facts.n_head as usize, facts.n_head_kv as usize);
     let head_dim = match optional("attention.key_length")? {
         Some(dim) => dim,
         None => hidden_size.checked_div(n_heads).unwrap_or(0),
@@ -48,7 +53,7 @@ pub(crate) fn config_from_gguf(file: &GgufFile, path: &Path) -> Result<ModelConf
         architecture,
         hidden_size,
         intermediate_size: int("feed_forward_length")?,
-        n_blocks: int("block_count")?,
+        n_blocks: facts.n_layer as usize,
         n_heads,
         n_kv_heads,
         head_dim,

@@ -26,7 +26,7 @@ pub use checkpoint::{Checkpoint, CheckpointWeights};
 pub use config::{ModelConfig, RopeScaling};
 pub use error::{Error, Result};
 pub use files::ModelFiles;
-pub use gguf_export::{TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
+pub use gguf_export::{IGNORED_SLIDING_WINDOW, TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
 pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
 pub use model::CausalLm;

@@ -106,7 +106,7 @@ impl Format {
     pub fn fallback(self, n_per_row: usize) -> Self {
         match self {
             Self::Affine { .. } => self,
-            Self::Ggml(ty) => Self::Ggml(ramp_gguf::fallback(ty, n_per_row)),
+            Self::Ggml(ty) => Self::Ggml(ramp_gguf::fallback(ty, n_per_row as u64)),
         }
     }
 }

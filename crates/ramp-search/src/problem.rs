@@ -258,7 +258,7 @@ impl Problem {
         slots
             .flat_map(|slot| {
                 actions.types().iter().filter_map(|&wanted| {
-                    let got = ramp_gguf::fallback(wanted, slot.columns);
+                    let got = ramp_gguf::fallback(wanted, slot.columns as u64);
                     (got != wanted).then_some((slot.id, wanted, Format::Ggml(got)))
                 })
             })
@@ -314,7 +314,7 @@ fn alignment(metadata: &Metadata) -> u64 {
 fn slot(config: &ModelConfig, id: LayerId, actions: &ActionSet, unit: Unit, alignment: u64) -> Result<Slot> {
     let shape = config.shape(id);
     let mut types: Vec<GgmlType> =
-        actions.types().iter().map(|&ty| ramp_gguf::fallback(ty, shape[1])).collect();
+        actions.types().iter().map(|&ty| ramp_gguf::fallback(ty, shape[1] as u64)).collect();
     if unit == Unit::MilliBits && id.block().is_none() {
         types = types.split_off(types.len() - 1);
     }

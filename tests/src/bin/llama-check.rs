@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use ramp_gguf::{GgmlType, GgufFile};
+use ramp_gguf::{GgmlType, GgufFile, Recipe};
 use ramp_model::ModelFiles;
 use ramp_tests::llama::{self, FileType, ImatrixEntry, LogLine, Model};
 use serde::Serialize;
@@ -105,6 +105,9 @@ enum Command {
         /// Importance matrix in GGUF form.
         #[arg(long)]
         imatrix: Option<PathBuf>,
+        /// Types of single tensors, as llama-quantize's `--tensor-type-file`.
+        #[arg(long)]
+        tensor_type_file: Option<PathBuf>,
     },
 }
 
@@ -153,9 +156,10 @@ fn run(args: Args) -> Result<()> {
             ramp_tests::export(&model, &output, |_| ty)?;
             show(json, &Written::new(output)?, Written::text)
         }
-        Command::Quantize { input, output, ty, imatrix } => {
+        Command::Quantize { input, output, ty, imatrix, tensor_type_file } => {
             let imatrix = imatrix.as_deref().map(read_imatrix).transpose()?.unwrap_or_default();
-            llama::quantize(&input, &output, ty, &imatrix, threads)?;
+            let recipe = tensor_type_file.map(Recipe::open).transpose()?.unwrap_or_default();
+            llama::quantize(&input, &output, ty, &imatrix, &recipe, threads)?;
             show(json, &Written::new(output)?, Written::text)
         }
     }

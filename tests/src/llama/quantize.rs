@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use llama_cpp_sys_2 as sys;
+use ramp_gguf::Recipe;
 
 use super::{
     log::{LogLine, capture, complaints},
@@ -72,7 +73,8 @@ pub struct ImatrixEntry {
     pub values: Vec<f32>,
 }
 
-/// Quantizes a GGUF file with llama.cpp and returns what it logged. The output appears when it is whole.
+/// Quantizes a GGUF file with llama.cpp and returns what it logged. The output appears when it is whole. The rules of
+/// `recipe` go before those of `ty`, as those of `--tensor-type-file` do.
 ///
 /// # Errors
 /// When llama.cpp fails or the file cannot be written; no partial output is left.
@@ -81,6 +83,7 @@ pub fn quantize(
     output: &Path,
     ty: FileType,
     imatrix: &[ImatrixEntry],
+    recipe: &Recipe,
     threads: usize,
 ) -> Result<Vec<LogLine>> {
     let mut partial = output.as_os_str().to_owned();
@@ -96,6 +99,16 @@ pub fn quantize(
         imatrix.iter().zip(&names).map(|(entry, name)| entry_of(name.as_ptr(), &entry.values)).collect();
     // The end of the list is an entry without a name.
     entries.push(entry_of(std::ptr::null(), &[]));
+    let patterns =
+        recipe.rules().map(|(pattern, _)| Ok(CString::new(pattern)?)).collect::<Result<Vec<_>>>()?;
+    let mut overrides: Vec<sys::llama_model_tensor_override> = recipe
+        .rules()
+        .zip(&patterns)
+        .map(|((_, ty), pattern)| sys::llama_model_tensor_override { pattern: pattern.as_ptr(), type_: ty.id() })
+        .collect();
+    // This list, too.
+    let count = sys::GGML_TYPE_COUNT;
+    overrides.push(sys::llama_model_tensor_override { pattern: std::ptr::null(), type_: count });
 
     let (status, log) = capture(|| {
         // SAFETY: takes nothing and returns plain data.
@@ -105,7 +118,10 @@ pub fn quantize(
         if !imatrix.is_empty() {
             params.imatrix = entries.as_ptr();
         }
-        // SAFETY: the strings, the entries and the values they point to outlive the call.
+        if !recipe.is_empty() {
+            params.tt_overrides = overrides.as_ptr();
+        }
+        // SAFETY: the strings, the entries, the overrides and what they point to outlive the call.
         unsafe { sys::llama_model_quantize(c_input.as_ptr(), c_output.as_ptr(), &raw const params) }
     });
     if status != 0 {
@@ -136,7 +152,8 @@ mod tests {
     fn a_missing_input_is_an_error_and_leaves_no_output() {
         let dir = tempfile::tempdir().unwrap();
         let (input, output) = (dir.path().join("in.gguf"), dir.path().join("out.gguf"));
-        let error = quantize(&input, &output, "Q8_0".parse().unwrap(), &[], 1).unwrap_err().to_string();
+        let ty = "Q8_0".parse().unwrap();
+        let error = quantize(&input, &output, ty, &[], &Recipe::new(), 1).unwrap_err().to_string();
         assert!(error.contains("in.gguf") && error.contains("Q8_0"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

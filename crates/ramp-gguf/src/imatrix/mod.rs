@@ -161,19 +161,15 @@ impl Imatrix {
         Ok(Some(entry.importance()))
     }
 
-    /// Sets the `quantize.imatrix.*` keys that llama-quantize writes into a model that it quantizes with an
-    /// importance matrix: the name of its `file`, the first dataset, the entries and the chunks. Texts are cut to
-    /// 127 bytes, as there.
+    /// Sets the `quantize.imatrix.*` keys ([`QuantizeKeys`]), `file` being the name of the matrix's own file.
     pub fn quantize_keys(&self, file: &str, metadata: &mut Metadata) {
-        metadata.insert(keys::QUANTIZE_IMATRIX_FILE, first_bytes(file));
-        if let Some(dataset) = self.datasets.first() {
-            metadata.insert(keys::QUANTIZE_IMATRIX_DATASET, first_bytes(dataset));
-        }
-        let entries = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        metadata.insert(keys::QUANTIZE_IMATRIX_ENTRIES_COUNT, entries);
-        if self.chunk_count > 0 {
-            metadata.insert(keys::QUANTIZE_IMATRIX_CHUNKS_COUNT, self.chunk_count);
-        }
+        let keys = QuantizeKeys {
+            file: Some(file),
+            dataset: self.datasets.first().map(String::as_str),
+            entries: self.entries.len(),
+            chunks: self.chunk_count,
+        };
+        keys.write(metadata);
     }
 
     /// llama-quantize refuses a file without entries.
@@ -204,6 +200,39 @@ impl Imatrix {
 }
 
 /// At most 127 bytes of whole characters.
+/// The `quantize.imatrix.*` keys that llama-quantize writes into a model that it quantizes with an importance matrix.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct QuantizeKeys<'a> {
+    /// `quantize.imatrix.file`: the name of the matrix's file, if it has one.
+    pub file: Option<&'a str>,
+    /// `quantize.imatrix.dataset`: the text that it was measured on.
+    pub dataset: Option<&'a str>,
+    /// `quantize.imatrix.entries_count`: matrices that it knows.
+    pub entries: usize,
+    /// `quantize.imatrix.chunks_count`: windows of text; not written when 0, which is unknown.
+    pub chunks: u32,
+}
+
+impl QuantizeKeys<'_> {
+    /// Sets the keys; those of an earlier matrix go. Texts are cut to 127 bytes, as llama-quantize does.
+    pub fn write(&self, metadata: &mut Metadata) {
+        for (key, text) in
+            [(keys::QUANTIZE_IMATRIX_FILE, self.file), (keys::QUANTIZE_IMATRIX_DATASET, self.dataset)]
+        {
+            metadata.remove(key);
+            if let Some(text) = text {
+                metadata.insert(key, first_bytes(text));
+            }
+        }
+        metadata.remove(keys::QUANTIZE_IMATRIX_CHUNKS_COUNT);
+        let entries = u32::try_from(self.entries).unwrap_or(u32::MAX);
+        metadata.insert(keys::QUANTIZE_IMATRIX_ENTRIES_COUNT, entries);
+        if self.chunks > 0 {
+            metadata.insert(keys::QUANTIZE_IMATRIX_CHUNKS_COUNT, self.chunks);
+        }
+    }
+}
+
 fn first_bytes(text: &str) -> &str {
     &text[..text.floor_char_boundary(127)]
 }

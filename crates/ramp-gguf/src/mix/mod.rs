@@ -108,36 +108,7 @@ fn tensor_type(rules: &mut Rules<'_>, spec: &TensorSpec, options: &MixOptions) -
         None if options.pure => base,
         None => rules.apply(spec, category, options)?,
     };
-    Ok(fallback(wanted, spec.dims[0]))
-}
-
-/// The type that llama-quantize takes for rows of `n_per_row` weights when `ty` was wanted
-/// (`tensor_type_fallback`): another of nearly as many bits with smaller blocks where blocks of `ty` do not divide
-/// the row, and F16 where those do not, either.
-///
-/// ```
-/// use ramp_gguf::GgmlType::{F16, Q4_K, Q5_0};
-/// use ramp_gguf::mix::fallback;
-/// assert_eq!(fallback(Q4_K, 4096), Q4_K);
-/// assert_eq!(fallback(Q4_K, 896), Q5_0);
-/// assert_eq!(fallback(Q4_K, 100), F16);
-/// ```
-pub fn fallback(ty: GgmlType, n_per_row: u64) -> GgmlType {
-    use GgmlType::{
-        F16, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, Q2_0, Q2_K, Q3_K, Q4_0,
-        Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
-    };
-    let fits = |ty: GgmlType| n_per_row.is_multiple_of(ty.block_size() as u64);
-    let smaller = match ty {
-        _ if fits(ty) => ty,
-        IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_XS => IQ4_NL,
-        Q2_0 | Q2_K | Q3_K | TQ1_0 | TQ2_0 => Q4_0,
-        Q4_K => Q5_0,
-        Q5_K => Q5_1,
-        Q6_K => Q8_0,
-        other => other,
-    };
-    if fits(smaller) { smaller } else { F16 }
+    Ok(crate::fallback(wanted, spec.dims[0]))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Sizes that upstream publishes, and the rules that those do not reach.
 
 use super::*;
-use GgmlType::{F16, F32, IQ3_XXS, IQ4_NL, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+use GgmlType::{F16, F32, IQ3_XXS, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
 
 /// The tensors of a model of the Llama family as llama.cpp's converter writes them.
 struct Shape {
@@ -263,24 +263,6 @@ fn architectures_with_other_rules_are_refused() {
     let facts = ModelFacts::dense("falcon", 32, 32, 1);
     let error = types(&facts, LlamaFtype::Q4_K_M, &[], &MixOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "the mixes for architecture `falcon` are not known");
-}
-
-#[test]
-fn fallbacks() {
-    for (ty, expected) in [
-        (Q2_K, Q4_0),
-        (Q3_K, Q4_0),
-        (Q4_K, Q5_0),
-        (Q5_K, Q5_1),
-        (Q6_K, Q8_0),
-        (GgmlType::IQ4_XS, IQ4_NL),
-        (Q8_0, Q8_0),
-        (F16, F16),
-    ] {
-        assert_eq!(fallback(ty, 96), expected, "{ty}");
-        assert_eq!(fallback(ty, 512), ty);
-        assert_eq!(fallback(ty, 97), F16, "{ty}");
-    }
 }
 
 #[test]

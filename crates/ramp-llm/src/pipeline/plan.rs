@@ -16,7 +16,7 @@ pub use self::{
     rates::Rates,
 };
 use super::{
-    metadata::{Making, metadata},
+    metadata::Making,
     options::AllocatorKind,
 };
 use crate::error::Result;
@@ -120,8 +120,12 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
         seed: 0,
         folded: options.fold,
         rounding: options.rounding,
+        // Room for these is kept in every file.
+        command: String::new(),
+        policy_sha256: None,
+        dataset: String::new(),
     };
-    let metadata = metadata(&files, &making)?;
+    let metadata = making.metadata(&files, None)?;
     // Reading it is cheap, and a broken one is better found by a plan than by a run.
     files.tokenizer()?;
 

@@ -12,8 +12,10 @@ use ramp_search::{
     SacSearchConfig, SearchContext, Stage, Uniform, WeightBank,
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{
-    metadata::{Making, metadata},
+    metadata::{Made, Making},
     options::{AllocatorKind, QuantizeOptions},
     report::{Candidate, LayerReport, Quality, Report},
     text::TextSplit,
@@ -50,15 +52,18 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     refuse_quantized(&files)?;
     check_output(&options.output)?;
     let config = files.config().clone();
+    let policy = options.policy.as_deref().map(Policy::load).transpose()?;
     let making = Making {
         mode: options.mode,
         allocator: if options.policy.is_some() { "policy" } else { options.allocator.name() },
         seed: options.seed,
         folded: options.fold.is_some(),
         rounding: options.rounding,
+        command: options.command(),
+        policy_sha256: options.policy.as_deref().map(sha256).transpose()?,
+        dataset: options.dataset(),
     };
-    let metadata = metadata(&files, &making)?;
-    let policy = options.policy.as_deref().map(Policy::load).transpose()?;
+    let metadata = making.metadata(&files, None)?;
     let actions = policy.as_ref().map_or(&options.actions, Policy::actions);
     let problem = Problem::new(&config, &metadata, actions, options.budget)?;
     let tokenizer = files.tokenizer()?;
@@ -158,6 +163,9 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         return Err(Error::Input { path: options.output.clone(), why });
     }
     let types = problem.allocation(&found.choices).tensor_types()?;
+    let made =
+        Made { types: &types, samples: text.calibration.len(), sequence_length: text.calibration.ctx() };
+    let metadata = making.metadata(&files, Some(&made))?;
     let mut quantizer = LayerQuantizer::new(&stats, options.rounding);
     let file_bytes = write_gguf(
         &options.output,
@@ -258,6 +266,12 @@ fn refuse_quantized(files: &ModelFiles) -> Result<()> {
         }),
         None => Ok(()),
     }
+}
+
+/// The hash of a file, as hexadecimal digits.
+fn sha256(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// An unwritable output is found before the search, not after it.

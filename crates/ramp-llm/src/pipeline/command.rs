@@ -1,0 +1,98 @@
+//! The command that makes a file again.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use ramp_gguf::GgmlType;
+use ramp_quant::Budget;
+use ramp_search::ActionSet;
+
+use super::options::QuantizeOptions;
+
+impl QuantizeOptions {
+    /// The `ramp` command of these options, with all that the bytes of the file depend on: without the folders of
+    /// inputs, the name of the output or the device, so that the file is the same wherever it is made.
+    pub(super) fn command(&self) -> String {
+        let mut command = format!("ramp quantize {}", file_name(&self.model));
+        let mut put = |name: &str, value: &str| {
+            // Writing to a string cannot fail.
+            let _ = write!(command, " --{name} {value}");
+        };
+        match self.budget {
+            Budget::Bytes(bytes) => put("size", &bytes.to_string()),
+            Budget::BitsPerWeight(bits) => put("bpw", &bits.to_string()),
+            Budget::MeanBits(bits) => put("mean-bits", &bits.to_string()),
+        }
+        put("mode", &format!("{:?}", self.mode).to_lowercase());
+        match &self.policy {
+            Some(policy) => put("policy", &file_name(policy)),
+            None => put("allocator", self.allocator.name()),
+        }
+        put("rounding", self.rounding.name());
+        put("seed", &self.seed.to_string());
+        let named = [("text", self.text.as_ref().map(file_name)), ("pre", self.pre.clone())];
+        for (name, value) in named {
+            value.iter().for_each(|value| put(name, value));
+        }
+        if self.policy.is_none() && self.actions != ActionSet::of_mode(self.mode) {
+            let types: Vec<&str> = self.actions.types().iter().copied().map(GgmlType::name).collect();
+            put("types", &types.join(","));
+        }
+        if let Some(episodes) = self.episodes {
+            put("episodes", &episodes.to_string());
+        }
+        put("ctx", &self.ctx.to_string());
+        put("calibration-tokens", &self.calibration_tokens.to_string());
+        put("search-tokens", &self.search_tokens.to_string());
+        if self.fold.is_none() {
+            command.push_str(" --no-fold");
+        }
+        command
+    }
+
+    /// The name of the text, for the file.
+    pub(super) fn dataset(&self) -> String {
+        self.text.as_ref().map_or_else(|| "ramp built-in".into(), file_name)
+    }
+}
+
+fn file_name(path: &PathBuf) -> String {
+    let name = path.file_name().unwrap_or_else(|| path.as_os_str());
+    Path::new(name).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[test]
+    fn what_the_bytes_depend_on_and_nothing_else() {
+        let make = |output: &str| {
+            let mut options = QuantizeOptions::new(
+                "/models/llama".into(),
+                output.into(),
+                Budget::Bytes(6_125_184),
+                Device::default(),
+            );
+            options.text = Some("texts/wiki.train.raw".into());
+            options
+        };
+        let command = make("a.gguf").command();
+        assert_eq!(
+            command,
+            "ramp quantize llama --size 6125184 --mode sound --allocator sac --rounding gptq --seed 0 \
+             --text wiki.train.raw --ctx 512 --calibration-tokens 131072 --search-tokens 4096"
+        );
+        assert_eq!(make("elsewhere/b.gguf").command(), command);
+        let mut options = make("a.gguf");
+        options.fold = None;
+        options.episodes = Some(3);
+        options.actions = ActionSet::new(vec![GgmlType::Q4_K, GgmlType::Q6_K]).unwrap();
+        let command = options.command();
+        assert!(command.contains(" --types Q4_K,Q6_K --episodes 3 ") && command.ends_with(" --no-fold"));
+    }
+}
