@@ -7,13 +7,11 @@
 #![allow(unsafe_code)]
 
 mod context;
-mod ggml;
 mod log;
 mod model;
 mod quantize;
 
 pub use context::{Context, Divergence, Perplexity, divergence, perplexity};
-pub use ggml::{ggml_decode, ggml_encode, ggml_is_valid};
 pub use log::{LogLevel, LogLine};
 pub use model::Model;
 pub use quantize::{FileType, ImatrixEntry, quantize};

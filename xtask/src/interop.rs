@@ -51,11 +51,6 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     run(workspace, &Args::default())
 }
 
-/// Builds what the check needs and returns the program that measures codecs.
-pub(crate) fn build_codec_bench(workspace: &Workspace) -> Result<PathBuf> {
-    Ok(build(workspace)?.codec_bench)
-}
-
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let programs = build(workspace)?;
     if !args.skip_tests {

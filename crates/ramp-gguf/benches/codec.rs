@@ -1,6 +1,6 @@
 //! Weights per second of every codec: `cargo bench -p ramp-gguf`. Threads by `RAYON_NUM_THREADS`.
 //!
-//! `cargo xtask bench codec` measures ggml's codecs beside them, in one process on the same data.
+//! The bench `against_ggml` measures ggml's codecs beside them, in one process on the same data.
 
 #![allow(missing_docs)] // of the functions that criterion's macros make
 

@@ -5,8 +5,8 @@ mod matrices;
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use ramp_ggml::{ggml_decode, ggml_encode, ggml_is_valid};
 use ramp_gguf::{Error, GgmlType, decode, encode, fallback};
-use ramp_tests::llama::{ggml_decode, ggml_encode, ggml_is_valid};
 
 use self::matrices::{Matrix, SplitMix64, kinds, zoo};
 
@@ -81,7 +81,7 @@ fn compare_all(matrix: &Matrix) -> Result<usize> {
             _ => random.unit(),
         })
         .collect();
-    let mut types: Vec<GgmlType> = TYPES.iter().map(|&ty| fallback(ty, matrix.columns)).collect();
+    let mut types: Vec<GgmlType> = TYPES.iter().map(|&ty| fallback(ty, matrix.columns as u64)).collect();
     types.sort();
     types.dedup();
     let mut bytes = 0;

@@ -1,9 +1,7 @@
 //! `cargo xtask bench codec`: the speed of ramp-gguf's codecs beside ggml's, in one process on the same data.
 //!
-//! In the dev profile, which is optimised, and with the llama.cpp that `cargo xtask interop` builds: another profile
-//! would build llama.cpp and Burn again. llama.cpp itself is always built for release.
-
-use std::process::Command;
+//! Built for release, as users build it: the dev profile checks every addition and every copy. The package has no
+//! Burn, so that only llama.cpp and the codecs are built.
 
 use anyhow::Result;
 
@@ -17,6 +15,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let program = interop::build_codec_bench(workspace)?;
-    process::run(Command::new(program).args(&args.args))
+    let mut command = workspace.cargo(&["run", "--release", "-p", "ramp-ggml", "--bin", "codec-bench"]);
+    command.args(["--features", "llama-cpp"]).envs(interop::build_env()).arg("--").args(&args.args);
+    process::run(&mut command)
 }

@@ -56,8 +56,6 @@ pub(crate) struct Programs {
     pub(crate) ramp: PathBuf,
     /// llama.cpp at the command line.
     pub(crate) llama_check: PathBuf,
-    /// The codecs of ramp-gguf and ggml, measured.
-    pub(crate) codec_bench: PathBuf,
     /// Test programs of `ramp-tests`.
     tests: Vec<PathBuf>,
 }
@@ -78,11 +76,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<Programs> {
     let mut command = workspace.cargo(&["build", "--workspace", "--lib", "--bins", "--tests", "--examples"]);
     command.args(["--features", FEATURE, "--message-format", "json-render-diagnostics"]).envs(build_env());
     let programs = programs(&process::stdout(&mut command)?)?;
-    let built = [
-        (&programs.ramp, "ramp"),
-        (&programs.llama_check, "llama-check"),
-        (&programs.codec_bench, "codec-bench"),
-    ];
+    let built = [(&programs.ramp, "ramp"), (&programs.llama_check, "llama-check")];
     for (path, name) in built {
         ensure!(!path.as_os_str().is_empty(), "cargo built no program `{name}`");
     }
@@ -122,7 +116,6 @@ fn programs(messages: &str) -> Result<Programs> {
         match (is_test, is_bin, target.name.as_str()) {
             (false, true, "ramp") => programs.ramp = path,
             (false, true, "llama-check") => programs.llama_check = path,
-            (false, true, "codec-bench") => programs.codec_bench = path,
             (true, false, _) if of_ramp_tests => programs.tests.push(path),
             _ => {}
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ramp::gguf::{GgufFile, Provenance, keys};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, quantized, succeed};
@@ -27,6 +28,29 @@ fn uniform_fills_its_budget() {
         assert!(summary.contains(part), "`{part}` is not in:\n{summary}");
     }
     assert!(!summary.contains('\u{1b}'), "{summary}");
+}
+
+#[test]
+fn a_file_says_how_it_was_made() {
+    let (fixture, report, _) = quantized();
+    let file = GgufFile::open(fixture.out()).unwrap();
+    let made = Provenance::read(file.metadata()).unwrap();
+    let command = made.command.unwrap();
+    assert!(
+        command.starts_with("ramp quantize model --bpw 4.5 --mode sound --allocator uniform"),
+        "{command}"
+    );
+    assert!(!command.contains("out.gguf"), "the file's own name is not part of it: {command}");
+    assert_eq!(made.version.as_deref(), report["version"].as_str());
+    let types: Vec<_> = file.tensors().iter().map(|tensor| tensor.ty).collect();
+    assert_eq!(made.allocation, Some(types));
+    assert_eq!((made.folded, made.rounding.as_deref()), (Some(true), Some("gptq")));
+    let calibration = made.calibration.unwrap();
+    assert!(calibration.dataset == "text" && calibration.samples > 0 && calibration.sequence_length > 0);
+    let metadata = file.metadata();
+    assert_eq!(metadata.get_str(keys::QUANTIZE_IMATRIX_DATASET).unwrap(), "text");
+    assert_eq!(metadata.get_u32(keys::QUANTIZE_IMATRIX_ENTRIES_COUNT).unwrap(), 4 * 7 + 2);
+    assert_eq!(metadata.get_u32(keys::QUANTIZE_IMATRIX_CHUNKS_COUNT).unwrap(), calibration.samples);
 }
 
 #[test]

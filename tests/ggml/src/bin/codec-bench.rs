@@ -9,8 +9,8 @@
 use std::{hint::black_box, time::Instant};
 
 use clap::Parser;
+use ramp_ggml::{ggml_decode, ggml_encode};
 use ramp_gguf::{GgmlType, decode, encode_into};
-use ramp_tests::llama::{ggml_decode, ggml_encode};
 
 /// Measure the codecs of ramp-gguf against those of ggml.
 #[derive(Parser)]
