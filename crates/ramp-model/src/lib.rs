@@ -29,7 +29,7 @@ pub use files::ModelFiles;
 pub use gguf_export::{TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
 pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
-pub use model::CausalLm;
+pub use model::{CausalLm, log_sum_exp};
 pub use parameter::{NormId, Parameter};
 pub use source::{HostTensor, WeightSource};
 pub use stats_file::StatsHeader;
