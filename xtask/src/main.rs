@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod interop;
+mod lm_eval;
 mod process;
 mod tidy;
 mod workspace;
@@ -31,6 +32,8 @@ enum Command {
     Tidy,
     /// Build real llama.cpp and check that it runs the files that `ramp` writes.
     Interop(interop::Args),
+    /// Ask models the zero-shot tasks beside lm-evaluation-harness and write a record.
+    LmEval(lm_eval::Args),
     /// Measure a speed next to another program's.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&workspace, &args),
         Command::Tidy => tidy::run(&workspace),
         Command::Interop(args) => interop::run(&workspace, &args),
+        Command::LmEval(args) => lm_eval::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
     };
     match result {

@@ -4,7 +4,7 @@
 //! that a busy machine slows both, and the best round of each counts. They must also agree on the result.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -45,8 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let named = args.shared.clone().or_else(|| env::var_os("RAMP_SHARED").map(PathBuf::from));
-    let shared = named.unwrap_or_else(|| workspace.root().join("../shared"));
+    let shared = workspace.shared(args.shared.as_deref());
     let text = shared.join("data/wikitext2/wiki.test.raw");
     ensure!(text.is_file(), "there is no {} (give the folder with --shared)", text.display());
     process::run(&mut workspace.cargo(&["build", "-p", "ramp-eval", "--example", "score_windows"]))?;
