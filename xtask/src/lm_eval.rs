@@ -213,7 +213,8 @@ fn record(
     for Found { name, table, .. } in found {
         write!(text, "\n## {name}, first {} items of each task\n\n{}", args.limit, table.rows)?;
     }
-    text += "\nDifferences are of the sums of log-likelihoods over a choice, in nats.\n\n\
+    text += "\nWhere the rows of HellaSwag have one field `query`, it is split into the original columns, which both sides \
+        read.\nDifferences are of the sums of log-likelihoods over a choice, in nats.\n\n\
         ## What it does not show\n\nOther models, other items, other types: in float16, which the harness takes by default \
         for some folders, near-ties can\nfall either way.\n";
     Ok(text)
