@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 pub(crate) enum Bench {
     /// ramp-gguf's codecs beside ggml's, in one process on the same data.
     Codec(codec::Args),
-    /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch.
+    /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch and llama.cpp.
     Forward(forward::Args),
 }
 

@@ -7,7 +7,7 @@ mod build;
 mod case;
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if !args.skip_tests {
         programs.run_tests(workspace)?;
     }
-    let shared = shared_folder(workspace, args.shared.as_deref());
+    let shared = workspace.shared(args.shared.as_deref());
     let names: Vec<&str> = match args.models.as_slice() {
         [] => vec!["nano", "llama2-xs"],
         names => names.iter().map(String::as_str).collect(),
@@ -95,9 +95,4 @@ fn check_model(programs: &Programs, case: &Case, folder: &Path, args: &Args) -> 
     }
     case.quantize(programs, &file, args.bpw, args.episodes)?;
     case.compare(programs, &file)
-}
-
-fn shared_folder(workspace: &Workspace, given: Option<&Path>) -> PathBuf {
-    let named = given.map(Path::to_owned).or_else(|| env::var_os("RAMP_SHARED").map(PathBuf::from));
-    named.unwrap_or_else(|| workspace.root().join("../shared"))
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod interop;
+mod lm_eval;
 mod miri;
 mod process;
 mod tidy;
@@ -34,6 +35,8 @@ enum Command {
     Interop(interop::Args),
     /// Run the codecs' tests under Miri (needs a nightly toolchain with it).
     Miri,
+    /// Ask models the zero-shot tasks beside lm-evaluation-harness and write a record.
+    LmEval(lm_eval::Args),
     /// Measure a speed next to another program's.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&workspace),
         Command::Interop(args) => interop::run(&workspace, &args),
         Command::Miri => miri::run(&workspace),
+        Command::LmEval(args) => lm_eval::run(&workspace, &args),
         Command::Bench(args) => bench::run(&workspace, &args),
     };
     match result {

@@ -52,6 +52,12 @@ impl Workspace {
         &self.root
     }
 
+    /// The folder with outside data: as given, or as RAMP_SHARED names it, or beside the repository.
+    pub(crate) fn shared(&self, given: Option<&Path>) -> PathBuf {
+        let named = given.map(Path::to_owned).or_else(|| env::var_os("RAMP_SHARED").map(PathBuf::from));
+        named.unwrap_or_else(|| self.root.join("../shared"))
+    }
+
     /// `cargo ARGS`, in the root.
     pub(crate) fn cargo(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);

@@ -1,10 +1,10 @@
 //! A model against a base model on the same windows, token by token.
 
-use ramp_model::CausalLm;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    language_model::LanguageModel,
     moments::Moments,
     perplexity::Perplexity,
     protocol::Windows,
@@ -74,12 +74,12 @@ pub struct DeltaP {
 /// # Errors
 /// When the vocabularies differ, a model fails or gives NaN or infinity, or [`Error::Interrupted`].
 pub fn compare(
-    model: &CausalLm,
-    base: &CausalLm,
+    model: &dyn LanguageModel,
+    base: &dyn LanguageModel,
     windows: &Windows,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Comparison> {
-    let (expected, found) = (base.config().vocab_size, model.config().vocab_size);
+    let (expected, found) = (base.vocab_size(), model.vocab_size());
     if expected != found {
         return Err(Error::Vocabularies { base: expected, other: found });
     }
@@ -89,9 +89,9 @@ pub fn compare(
         let scored = run(model, windows, batch.clone())?;
         // Chunk by chunk, so that the base's distributions are no larger than its logits.
         for rows in scored.chunks(found) {
-            let base_rows = BaseSide::new(scored_base.rows(base, rows.clone()));
+            let base_rows = scored_base.rows(base, rows.clone()).and_then(BaseSide::new);
             let base_rows = base_rows.map_err(|error| located(error, base, windows))?;
-            let added = tokens.add(&scored.rows(model, rows), base_rows);
+            let added = scored.rows(model, rows).and_then(|rows| tokens.add(&rows, base_rows));
             added.map_err(|error| located(error, model, windows))?;
         }
         if !progress(batch.end) {

@@ -70,6 +70,19 @@ pub enum Error {
         /// Which layer, and which side of it.
         place: String,
     },
+    /// A model gave a tensor of another shape than it must.
+    #[error("the model gives {what} of shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Which tensor.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// `[batch, seq, width]` or `[rows, vocab]`.
+        expected: Vec<usize>,
+    },
+    /// A model of the caller's own failed.
+    #[error(transparent)]
+    Custom(Box<dyn std::error::Error + Send + Sync>),
     /// A file could not be read.
     #[error("{}: {source}", path.display())]
     Io {
@@ -248,6 +261,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// An error of a model of the caller's own.
+    #[must_use]
+    pub fn custom(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Custom(error.into())
+    }
+
+    /// A bare [`Error::NonFinite`] with the place where it began, if that is known.
+    pub(crate) fn at(self, place: Option<String>) -> Self {
+        match (self, place) {
+            (Self::NonFinite { what, value, window }, Some(place)) => {
+                Self::NonFiniteAt { what, value, window, place }
+            }
+            (other, _) => other,
+        }
+    }
+
     pub(crate) fn in_item(self, task: Task, item: usize) -> Self {
         Self::Item { task, item, source: Box::new(self) }
     }

@@ -2,7 +2,7 @@
 
 mod divergence;
 mod error;
-mod locate;
+mod language_model;
 mod moments;
 #[cfg(test)]
 mod nano;
@@ -17,6 +17,7 @@ mod wikitext;
 
 pub use divergence::{Comparison, DeltaP, compare};
 pub use error::{Error, Result};
+pub use language_model::LanguageModel;
 pub use moments::Moments;
 pub use perplexity::{Perplexity, TextPerplexity, TextSize, perplexity};
 pub use protocol::{Bos, Protocol, Scored, Windows, gptq_text};

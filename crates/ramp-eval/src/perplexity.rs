@@ -1,10 +1,10 @@
 //! Perplexity (Eq. 7 of the paper).
 
-use ramp_model::CausalLm;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    language_model::LanguageModel,
     moments::Moments,
     protocol::Windows,
     rows::{batches, for_each_rows, located},
@@ -112,7 +112,7 @@ pub struct TextPerplexity {
 /// # Errors
 /// When the model fails or gives NaN or infinity, or [`Error::Interrupted`].
 pub fn perplexity(
-    model: &CausalLm,
+    model: &dyn LanguageModel,
     windows: &Windows,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Perplexity> {

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ramp_model::{CausalLm, NoTap};
+use ramp_model::log_sum_exp;
 
 use crate::{
     error::{Error, Result},
-    locate::locate_non_finite,
+    language_model::LanguageModel,
     protocol::Windows,
 };
 
@@ -40,11 +40,11 @@ pub struct BaseRows {
     negative_entropy: Vec<f64>,
 }
 
-/// Normed hidden states of the scored positions of some windows, not yet logits.
+/// States of the scored positions of some windows, not yet logits.
 #[derive(Debug)]
 pub(crate) struct Scored {
-    /// `[rows, hidden]`.
-    hidden: Tensor<2>,
+    /// `[rows, width]`.
+    states: Tensor<2>,
     targets: Vec<u32>,
     /// Index of the first window.
     window: usize,
@@ -75,54 +75,79 @@ pub fn batches(windows: &Windows) -> impl Iterator<Item = Range<usize>> + use<> 
 /// # Errors
 /// When the model fails, or `each` does.
 pub fn for_each_rows(
-    model: &CausalLm,
+    model: &dyn LanguageModel,
     windows: &Windows,
     batch: Range<usize>,
     mut each: impl FnMut(Rows) -> Result<()>,
 ) -> Result<()> {
     let scored = run(model, windows, batch)?;
-    scored.chunks(model.config().vocab_size).try_for_each(|rows| each(scored.rows(model, rows)))
+    scored.chunks(model.vocab_size()).try_for_each(|rows| each(scored.rows(model, rows)?))
 }
 
-/// As [`for_each_rows`], from the residual stream behind the last block, `[batch, ctx, hidden]`.
+/// As [`for_each_rows`], from the model's states, `[batch, ctx, width]`.
 ///
 /// # Errors
-/// When `each` fails.
+/// When the states have another shape, a token that counts is not in the vocabulary, the head fails, or `each` does.
 pub fn for_each_rows_of(
-    model: &CausalLm,
-    hidden: Tensor<3>,
+    model: &dyn LanguageModel,
+    states: Tensor<3>,
     windows: &Windows,
     batch: Range<usize>,
     mut each: impl FnMut(Rows) -> Result<()>,
 ) -> Result<()> {
-    let scored = finish(model, hidden, windows, batch);
-    scored.chunks(model.config().vocab_size).try_for_each(|rows| each(scored.rows(model, rows)))
+    let scored = finish(model, states, windows, batch)?;
+    scored.chunks(model.vocab_size()).try_for_each(|rows| each(scored.rows(model, rows)?))
 }
 
-/// Runs one batch of windows through the blocks and keeps what is scored.
+/// Runs one batch of windows through the model and keeps what is scored.
 ///
 /// # Errors
 /// When the model fails.
-pub(crate) fn run(model: &CausalLm, windows: &Windows, batch: Range<usize>) -> Result<Scored> {
+pub(crate) fn run(model: &dyn LanguageModel, windows: &Windows, batch: Range<usize>) -> Result<Scored> {
     let tokens: Vec<&[u32]> = batch.clone().map(|window| windows.input(window)).collect();
-    let hidden = model.run_blocks(model.embed(&tokens)?, 0..model.config().n_blocks, &mut NoTap)?;
-    Ok(finish(model, hidden, windows, batch))
+    finish(model, model.states(&tokens)?, windows, batch)
 }
 
-fn finish(model: &CausalLm, hidden: Tensor<3>, windows: &Windows, batch: Range<usize>) -> Scored {
+fn finish(
+    model: &dyn LanguageModel,
+    states: Tensor<3>,
+    windows: &Windows,
+    batch: Range<usize>,
+) -> Result<Scored> {
+    check_states(&states, batch.len(), windows.input(batch.start).len())?;
     let per_window = windows.targets(batch.start).len();
     // The state at position t predicts token t + 1.
     let first = windows.first_target(batch.start).unwrap_or(1) - 1;
-    let hidden = model.finish(hidden.narrow(1, first, per_window)); // [batch * per_window, hidden]
-    let targets = batch.clone().flat_map(|window| windows.targets(window).to_vec()).collect();
-    Scored { hidden, targets, window: batch.start, per_window }
+    let [windows_in_batch, _, width] = states.dims();
+    let states = states.narrow(1, first, per_window).reshape([windows_in_batch * per_window, width]);
+    let targets: Vec<u32> = batch.clone().flat_map(|window| windows.targets(window).to_vec()).collect();
+    check_targets(&targets, model)?;
+    Ok(Scored { states, targets, window: batch.start, per_window })
+}
+
+/// The shape that [`LanguageModel::states`] promises.
+pub(crate) fn check_states(states: &Tensor<3>, batch: usize, seq: usize) -> Result<()> {
+    let found = states.dims();
+    if found[..2] == [batch, seq] {
+        return Ok(());
+    }
+    Err(Error::Shape { what: "states", found: found.to_vec(), expected: vec![batch, seq, found[2]] })
+}
+
+/// Models check what they are given; a window's last token may be none of it.
+pub(crate) fn check_targets(targets: &[u32], model: &dyn LanguageModel) -> Result<()> {
+    let vocab_size = model.vocab_size();
+    match targets.iter().find(|&&token| token as usize >= vocab_size) {
+        Some(&token) => Err(ramp_model::Error::Token { token, vocab_size }.into()),
+        None => Ok(()),
+    }
 }
 
 impl Scored {
-    /// Single rows of a batch, `hidden` being `[rows, hidden]` behind the final norm. An error names `item`.
-    pub(crate) fn of(hidden: Tensor<2>, targets: Vec<u32>, item: usize) -> Self {
+    /// Single rows of a batch, `[rows, width]`. An error names `item`.
+    pub(crate) fn of(states: Tensor<2>, targets: Vec<u32>, item: usize) -> Self {
         let per_window = targets.len().max(1);
-        Self { hidden, targets, window: item, per_window }
+        Self { states, targets, window: item, per_window }
     }
 
     /// Ranges of rows whose logits may exist at once.
@@ -132,11 +157,15 @@ impl Scored {
     }
 
     /// The logits of some rows.
-    pub(crate) fn rows(&self, model: &CausalLm, rows: Range<usize>) -> Rows {
-        let logits = model.head(self.hidden.clone().narrow(0, rows.start, rows.len()));
-        let (logits, log_sum_exp) = model.log_sum_exp(logits);
+    pub(crate) fn rows(&self, model: &dyn LanguageModel, rows: Range<usize>) -> Result<Rows> {
+        let logits = model.logits_of(self.states.clone().narrow(0, rows.start, rows.len()))?;
+        let (found, expected) = (logits.dims(), [rows.len(), model.vocab_size()]);
+        if found != expected {
+            return Err(Error::Shape { what: "logits", found: found.to_vec(), expected: expected.to_vec() });
+        }
+        let (logits, log_sum_exp) = log_sum_exp(logits);
         let window = self.window + rows.start / self.per_window;
-        Rows { logits, log_sum_exp, targets: self.targets[rows].to_vec(), window }
+        Ok(Rows { logits, log_sum_exp, targets: self.targets[rows].to_vec(), window })
     }
 }
 
@@ -170,7 +199,9 @@ impl Rows {
     /// # Errors
     /// When a value is NaN or infinite, or the device fails.
     pub fn kl_from(&self, base: &BaseRows) -> Result<Vec<f64>> {
-        let cross = (base.probs.clone() * self.logits.clone()).sum_dim(1) - self.log_sum_exp.clone();
+        let (probs, device) = (base.probs.clone(), self.logits.device());
+        let probs = if probs.device() == device { probs } else { probs.to_device(&device) };
+        let cross = (probs * self.logits.clone()).sum_dim(1) - self.log_sum_exp.clone();
         let cross = self.check("KL divergence", to_host(cross)?)?;
         Ok(base.negative_entropy.iter().zip(cross).map(|(p, q)| p - q).collect())
     }
@@ -196,11 +227,9 @@ impl Rows {
 }
 
 /// Says where a model first gave NaN or infinity, when that is what `error` tells.
-pub(crate) fn located(error: Error, model: &CausalLm, windows: &Windows) -> Error {
+pub(crate) fn located(error: Error, model: &dyn LanguageModel, windows: &Windows) -> Error {
     match error {
-        Error::NonFinite { what, value, window } => {
-            locate_non_finite(model, windows.input(window), what, value, window)
-        }
+        Error::NonFinite { window, .. } => error.at(model.first_non_finite(windows.input(window))),
         other => other,
     }
 }

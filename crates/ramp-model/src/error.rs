@@ -191,6 +191,18 @@ pub enum Error {
         /// What was found and what was expected.
         why: String,
     },
+    /// A file of unfinished statistics belongs to another calibration pass.
+    #[error("{}: belongs to another calibration, {what}: {found}, expected {expected}", path.display())]
+    OtherCalibration {
+        /// The file.
+        path: PathBuf,
+        /// What differs: model, windows, text or Gram matrices.
+        what: &'static str,
+        /// That of the file.
+        found: String,
+        /// That of this pass.
+        expected: String,
+    },
     /// A GGUF file could not be read or written.
     #[error(transparent)]
     Gguf(#[from] ramp_gguf::Error),

@@ -16,6 +16,16 @@ impl Gram {
         Self { width, sum: vec![0.0; width * width], count: 0 }
     }
 
+    /// From a sum that was saved, `[width, width]`.
+    pub(crate) const fn from_sum(width: usize, sum: Vec<f64>, count: u64) -> Self {
+        Self { width, sum, count }
+    }
+
+    /// The sum, row-major `[width, width]`.
+    pub(crate) fn sum(&self) -> &[f64] {
+        &self.sum
+    }
+
     /// Adds the sum of `x xᵀ` over `rows` tokens.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod attention;
+mod calibration;
 mod checkpoint;
 mod config;
 mod error;
@@ -15,6 +16,7 @@ mod layer;
 mod model;
 mod norm;
 mod parameter;
+mod partial_file;
 mod rope;
 mod source;
 mod stats_file;
@@ -22,6 +24,7 @@ mod taps;
 mod tokenizer;
 
 pub use architecture::Architecture;
+pub use calibration::{Calibration, Gather, Save};
 pub use checkpoint::{Checkpoint, CheckpointWeights};
 pub use config::{ModelConfig, RopeScaling};
 pub use error::{Error, Result};
@@ -29,9 +32,9 @@ pub use files::ModelFiles;
 pub use gguf_export::{IGNORED_SLIDING_WINDOW, TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
 pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
-pub use model::CausalLm;
+pub use model::{CausalLm, log_sum_exp};
 pub use parameter::{NormId, Parameter};
 pub use source::{HostTensor, WeightSource};
 pub use stats_file::StatsHeader;
-pub use taps::{CalibrationStats, ChannelStats, Gather, NoTap, Tap};
+pub use taps::{CalibrationStats, ChannelStats, NoTap, Tap};
 pub use tokenizer::Tokenizer;

@@ -412,18 +412,17 @@ impl CausalLm {
         let [rows, seq, _] = hidden.dims();
         Ok(self.head(self.finish(hidden)).reshape([rows, seq, self.config.vocab_size]))
     }
+}
 
-    /// `ln sum exp` of each row of logits, `[rows, 1]`, and the logits, `[rows, vocab]`, which need not be copied
-    /// for it.
-    #[must_use]
-    pub fn log_sum_exp(&self, logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        if self.on_host {
-            return host::log_sum_exp(logits);
-        }
-        let max = logits.clone().max_dim(1);
-        let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
-        (logits, log_sum_exp)
+/// The logits, `[rows, vocab]`, which need not be copied for it, and `ln sum exp` of each row, `[rows, 1]`.
+#[must_use]
+pub fn log_sum_exp(logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    if host::is_host(&logits.device()) {
+        return host::log_sum_exp(logits);
     }
+    let max = logits.clone().max_dim(1);
+    let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
+    (logits, log_sum_exp)
 }
 
 impl Block {

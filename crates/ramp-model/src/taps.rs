@@ -6,10 +6,11 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Error, Result},
+    calibration::{Calibration, Gather},
+    error::Result,
     gram::Gram,
     layer::LayerId,
-    model::{CausalLm, to_host},
+    model::CausalLm,
 };
 
 /// Sees the input of linear layers during a forward pass.
@@ -74,20 +75,13 @@ pub struct CalibrationStats {
     grams: BTreeMap<LayerId, Arc<Gram>>,
 }
 
-/// What a calibration pass gathers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gather {
-    /// The Gram matrices of the inputs, too: `8 * in²` bytes for each distinct input. GPTQ rounding needs them.
-    pub gram: bool,
-}
-
 impl CalibrationStats {
     /// Runs the model over `windows` and gathers the statistics. The head's input is gathered, too; the
     /// embedding has no input. `progress` is told the tokens done and may stop the pass by returning `false`.
     ///
     /// # Errors
     /// When a window is empty or holds a token that the model does not have, when the device fails, or
-    /// [`Error::Interrupted`] when `progress` says so.
+    /// [`Error::Interrupted`](crate::Error::Interrupted) when `progress` says so.
     pub fn collect(
         model: &CausalLm,
         windows: &[&[u32]],
@@ -96,7 +90,8 @@ impl CalibrationStats {
         Self::gather(model, windows, Gather::default(), progress)
     }
 
-    /// As [`CalibrationStats::collect`], with a choice of what is gathered.
+    /// As [`CalibrationStats::collect`], with a choice of what is gathered. [`Calibration`] is the pass that can stop
+    /// and go on.
     ///
     /// # Errors
     /// As [`CalibrationStats::collect`].
@@ -104,22 +99,18 @@ impl CalibrationStats {
         model: &CausalLm,
         windows: &[&[u32]],
         what: Gather,
-        mut progress: impl FnMut(usize) -> bool,
+        progress: impl FnMut(usize) -> bool,
     ) -> Result<Self> {
-        let mut sums = Sums { what, ..Sums::default() };
-        let n_blocks = model.config().n_blocks;
-        let mut tokens = 0;
-        for window in windows {
-            let hidden = model.run_blocks(model.embed(&[window])?, 0..n_blocks, &mut sums)?;
-            if !model.config().tie_word_embeddings {
-                sums.observe(&[LayerId::Output], &model.finish(hidden))?;
-            }
-            tokens += window.len();
-            if !progress(tokens) {
-                return Err(Error::Interrupted);
-            }
-        }
-        Ok(sums.finish())
+        let mut pass = Calibration::new(model, windows, what);
+        pass.run(None, progress)?;
+        Ok(pass.finish())
+    }
+
+    pub(crate) const fn from_parts(
+        layers: BTreeMap<LayerId, ChannelStats>,
+        grams: BTreeMap<LayerId, Arc<Gram>>,
+    ) -> Self {
+        Self { layers, grams }
     }
 
     /// The statistics of a layer's input; `None` for the embedding, which has none.
@@ -162,68 +153,5 @@ impl CalibrationStats {
     #[must_use]
     pub fn imatrix(&self, id: LayerId) -> Option<Vec<f32>> {
         self.get(id).map(ChannelStats::mean_sq)
-    }
-}
-
-/// Running sums in f64, so that a million tokens do not lose the small channels.
-#[derive(Default)]
-struct Sums {
-    what: Gather,
-    layers: BTreeMap<LayerId, LayerSums>,
-    /// By the first of the layers that share an input.
-    grams: BTreeMap<LayerId, (Gram, Vec<LayerId>)>,
-}
-
-struct LayerSums {
-    abs: Vec<f64>,
-    max_abs: Vec<f32>,
-    sq: Vec<f64>,
-    count: u64,
-}
-
-impl LayerSums {
-    fn new(width: usize) -> Self {
-        Self { abs: vec![0.0; width], max_abs: vec![0.0; width], sq: vec![0.0; width], count: 0 }
-    }
-}
-
-impl Tap for Sums {
-    fn observe(&mut self, layers: &[LayerId], input: &Tensor<2>) -> Result<()> {
-        let [rows, width] = input.dims();
-        let abs = input.clone().abs();
-        // One transfer for the three statistics of one window: [3, width].
-        let window =
-            Tensor::cat(vec![abs.clone().sum_dim(0), abs.max_dim(0), input.clone().square().sum_dim(0)], 0);
-        let window = to_host(window)?;
-        for &layer in layers {
-            let sums = self.layers.entry(layer).or_insert_with(|| LayerSums::new(width));
-            for channel in 0..width {
-                sums.abs[channel] += f64::from(window[channel]);
-                sums.max_abs[channel] = sums.max_abs[channel].max(window[width + channel]);
-                sums.sq[channel] += f64::from(window[2 * width + channel]);
-            }
-            sums.count += rows as u64;
-        }
-        if let (true, [first, ..]) = (self.what.gram, layers) {
-            let gram = to_host(input.clone().transpose().matmul(input.clone()))?; // [width, width]
-            let (sum, _) = self.grams.entry(*first).or_insert_with(|| (Gram::zeros(width), layers.to_vec()));
-            sum.add(&gram, rows as u64);
-        }
-        Ok(())
-    }
-}
-
-impl Sums {
-    fn finish(self) -> CalibrationStats {
-        let mut grams = BTreeMap::new();
-        for (gram, layers) in self.grams.into_values() {
-            let gram = Arc::new(gram);
-            grams.extend(layers.into_iter().map(|id| (id, gram.clone())));
-        }
-        let layers = self.layers.into_iter().map(|(id, LayerSums { abs, max_abs, sq: sum_sq, count })| {
-            let mean_abs = abs.iter().map(|sum| (sum / count.max(1) as f64) as f32).collect();
-            (id, ChannelStats { mean_abs, max_abs, sum_sq, count })
-        });
-        CalibrationStats { layers: layers.collect(), grams }
     }
 }

@@ -7,16 +7,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use ramp_gguf::{GgmlType, GgufFile, Recipe};
 use ramp_model::ModelFiles;
-use ramp_tests::llama::{self, FileType, ImatrixEntry, LogLine, Model};
+use ramp_tests::{
+    llama::{self, FileType, ImatrixEntry, LogLine, Model},
+    scores::{self, Moments},
+};
 use serde::Serialize;
 
 #[derive(Parser)]
@@ -67,6 +71,16 @@ enum Command {
         /// Windows at most.
         #[arg(long)]
         chunks: Option<usize>,
+    },
+    /// Score windows of tokens once for each line on the standard input, and print the time of each pass.
+    Score {
+        /// The GGUF file.
+        file: PathBuf,
+        /// A list of windows, each a list of token ids, as JSON.
+        tokens: PathBuf,
+        /// Only run the prompt, as `llama-bench` does: logits of each window's last position, nothing scored.
+        #[arg(long)]
+        prompt: bool,
     },
     /// KL divergence from a base model on the same windows.
     Kld {
@@ -141,6 +155,10 @@ fn run(args: Args) -> Result<()> {
                 )
             })
         }
+        Command::Score { file, tokens, prompt } => {
+            let windows: Vec<Vec<i32>> = serde_json::from_str(&read(&tokens)?)?;
+            score(&Model::load(&file)?, &windows, prompt, threads)
+        }
         Command::Kld { base, file, text, ctx, chunks } => {
             let (base, model) = (Model::load(&base)?, Model::load(&file)?);
             let divergence = llama::divergence(&base, &model, &read(&text)?, ctx, chunks, threads)?;
@@ -167,6 +185,29 @@ fn run(args: Args) -> Result<()> {
 
 fn show<T: Serialize>(json: bool, value: &T, text: impl Fn(&T) -> String) -> Result<()> {
     println!("{}", if json { serde_json::to_string(value)? } else { text(value) });
+    Ok(())
+}
+
+/// The other side of `cargo xtask bench forward`.
+fn score(model: &Model, windows: &[Vec<i32>], prompt: bool, threads: usize) -> Result<()> {
+    let longest = windows.iter().map(Vec::len).max().context("there is no window")?;
+    let mut context = llama::Context::new(model, longest, threads)?;
+    println!("ready");
+    for line in io::stdin().lines() {
+        line?;
+        let start = Instant::now();
+        let mut nll = Moments::default();
+        for window in windows {
+            let first = if prompt { window.len().saturating_sub(1) } else { 0 };
+            context.logits(window, first, |position, logits| {
+                if let Some(&next) = window.get(position + 1) {
+                    nll.push(-scores::log_prob(logits, next.unsigned_abs() as usize));
+                }
+            })?;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{}", serde_json::json!({ "seconds": seconds, "mean_nll": nll.mean() }));
+    }
     Ok(())
 }
 

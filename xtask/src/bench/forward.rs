@@ -1,10 +1,10 @@
-//! `cargo xtask bench forward`: how fast a model scores text, ours and PyTorch's.
+//! `cargo xtask bench forward`: how fast a model scores text, beside PyTorch and llama.cpp.
 //!
-//! Both programs load their model once and score the same windows whenever they are told. They are told in turns, so
-//! that a busy machine slows both, and the best round of each counts. They must also agree on the result.
+//! The programs load their model once and score the same windows whenever they are told. They are told in turns, so that
+//! a busy machine slows all of them, and the best round of each counts. They must also agree on the result.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::{process, workspace::Workspace};
 
 const PYTHON: &str = include_str!("forward.py");
-/// Both compute in f32, in another order.
+/// All compute in f32, or with weights in f16, in another order.
 const MAX_NLL_DIFFERENCE: f64 = 1e-3;
 
 /// Options of `cargo xtask bench forward`.
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// A Python with torch and transformers; without it, only our side is measured.
     #[arg(long)]
     python: Option<PathBuf>,
+    /// A `llama-check`, as `cargo xtask interop` builds it; without it, llama.cpp is not measured.
+    #[arg(long)]
+    llama_check: Option<PathBuf>,
     /// Folder with `zoo/` and `data/wikitext2/`; RAMP_SHARED or `../shared` by default.
     #[arg(long)]
     shared: Option<PathBuf>,
@@ -45,8 +48,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let named = args.shared.clone().or_else(|| env::var_os("RAMP_SHARED").map(PathBuf::from));
-    let shared = named.unwrap_or_else(|| workspace.root().join("../shared"));
+    let shared = workspace.shared(args.shared.as_deref());
     let text = shared.join("data/wikitext2/wiki.test.raw");
     ensure!(text.is_file(), "there is no {} (give the folder with --shared)", text.display());
     process::run(&mut workspace.cargo(&["build", "-p", "ramp-eval", "--example", "score_windows"]))?;
@@ -62,58 +64,63 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     for name in names {
         let zoo = shared.join("zoo").join(&name);
         let model = if zoo.is_dir() { zoo } else { PathBuf::from(&name) };
-        measure(&model, &text, &program, &folder.join("tokens.json"), args)
-            .with_context(|| format!("model {name}"))?;
+        measure(&model, &text, &program, &folder, args).with_context(|| format!("model {name}"))?;
     }
     Ok(())
 }
 
-fn measure(model: &Path, text: &Path, program: &Path, tokens: &Path, args: &Args) -> Result<()> {
+fn measure(model: &Path, text: &Path, program: &Path, folder: &Path, args: &Args) -> Result<()> {
     process::heading(&format!("-- {}", model.display()));
-    let mut command = Command::new(program);
-    command.args([model, text]).args([args.ctx.to_string(), args.windows.to_string()]).arg(tokens);
-    let (mut ours, _) = Side::start(command.env("RAYON_NUM_THREADS", args.threads.to_string()))?;
-    let mut theirs = match &args.python {
-        Some(python) => {
-            let mut command = Command::new(python);
-            command.args(["-c", PYTHON]).args([model, tokens]).arg(args.threads.to_string());
-            let (side, versions) = Side::start(&mut command)?;
-            println!("   {versions}");
-            Some(side)
+    let (tokens, threads) = (folder.join("tokens.json"), args.threads.to_string());
+    let mut ours = Command::new(program);
+    ours.args([model, text]).args([args.ctx.to_string(), args.windows.to_string()]).arg(&tokens);
+    let mut sides = vec![Side::start("ramp", ours.env("RAYON_NUM_THREADS", &threads))?];
+    if let Some(python) = &args.python {
+        let mut command = Command::new(python);
+        command.args(["-c", PYTHON]).args([model, &tokens]).arg(&threads);
+        sides.push(Side::start("PyTorch", &mut command)?);
+    }
+    if let Some(llama_check) = &args.llama_check {
+        let file = folder.join("f16.gguf");
+        process::stdout(Command::new(llama_check).arg("convert").args([model, &file]))?;
+        for (name, prompt) in [("llama.cpp F16, prompt", &["--prompt"][..]), ("llama.cpp F16, scoring", &[])]
+        {
+            let mut command = Command::new(llama_check);
+            command.arg("score").args([&file, &tokens]).args(prompt).args(["--threads", &threads]);
+            sides.push(Side::start(name, &mut command)?);
         }
-        None => None,
-    };
-    let mut best = [f64::INFINITY; 2];
+    }
     for round in 0..=args.rounds {
-        let mine = ours.round()?;
-        let other = theirs.as_mut().map(Side::round).transpose()?;
-        if let Some(other) = &other {
-            let difference = (mine.mean_nll - other.mean_nll).abs();
+        let mut ours = None;
+        for side in &mut sides {
+            let Round { seconds, mean_nll } = side.round()?;
+            if round > 0 {
+                side.best = side.best.min(seconds);
+            }
+            // A prompt is run without scoring it.
+            let (Some(mean_nll), name) = (mean_nll, side.name) else { continue };
+            let expected = *ours.get_or_insert(mean_nll);
             // Not `>`: a NaN must fail.
-            let equal = difference <= MAX_NLL_DIFFERENCE;
-            ensure!(equal, "mean NLL is {} here and {} in PyTorch", mine.mean_nll, other.mean_nll);
-        }
-        if round > 0 {
-            best[0] = best[0].min(mine.seconds);
-            best[1] = best[1].min(other.map_or(f64::INFINITY, |other| other.seconds));
+            let equal = (mean_nll - expected).abs() <= MAX_NLL_DIFFERENCE;
+            ensure!(equal, "mean NLL is {expected} here and {mean_nll} in {name}");
         }
     }
     let scored = (args.ctx * args.windows) as f64;
-    let [mine, other] = best.map(|seconds| scored / seconds);
-    let setting = format!("best of {} rounds, {} threads", args.rounds, args.threads);
-    if theirs.is_some() {
-        println!(
-            "   ramp {mine:.0} tokens/s, PyTorch {other:.0} tokens/s, ratio {:.2} ({setting})",
-            mine / other
-        );
-    } else {
-        println!("   ramp {mine:.0} tokens/s ({setting})");
+    let mine = scored / sides[0].best;
+    println!("   best of {} rounds, {} threads, tokens/s:", args.rounds, args.threads);
+    println!("   {:24} {mine:8.0}", sides[0].name);
+    for side in &sides[1..] {
+        let other = scored / side.best;
+        println!("   {:24} {other:8.0}, ratio {:.2}", side.name, mine / other);
     }
     Ok(())
 }
 
 /// A program that scores when it is told.
 struct Side {
+    name: &'static str,
+    /// Seconds of its best round.
+    best: f64,
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -122,26 +129,32 @@ struct Side {
 #[derive(Debug, Deserialize)]
 struct Round {
     seconds: f64,
-    mean_nll: f64,
+    /// `None` where nothing is scored.
+    mean_nll: Option<f64>,
 }
 
 impl Side {
-    /// Starts it and waits until it is ready; also gives what it says then.
-    fn start(command: &mut Command) -> Result<(Self, String)> {
-        let name = command.get_program().to_owned();
+    /// Starts it, waits until it is ready, and prints what it says then.
+    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
+        let program = command.get_program().to_owned();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot run {}", name.display()))?;
+            .with_context(|| format!("cannot run {}", program.display()))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("{} has no pipes", name.display());
+            bail!("{} has no pipes", program.display());
         };
-        let mut side = Self { child, stdin, stdout: BufReader::new(stdout) };
+        let mut side = Self { name, best: f64::INFINITY, child, stdin, stdout: BufReader::new(stdout) };
         let line = side.line()?;
         match line.strip_prefix("ready") {
-            Some(says) => Ok((side, says.trim().to_owned())),
-            None => bail!("{} printed {line:?}, expected `ready`", name.display()),
+            Some(says) => {
+                if !says.is_empty() {
+                    println!("   {}", says.trim());
+                }
+                Ok(side)
+            }
+            None => bail!("{} printed {line:?}, expected `ready`", program.display()),
         }
     }
 

@@ -1,13 +1,12 @@
 //! Log-likelihoods of many continuations, rows of similar length together.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ramp_model::{CausalLm, NoTap};
 
 use super::pair::TokenPair;
 use crate::{
     error::{Error, Result},
-    locate::locate_non_finite,
-    rows::{BATCH_TOKENS, Scored},
+    language_model::LanguageModel,
+    rows::{BATCH_TOKENS, Scored, check_states, check_targets},
 };
 
 /// Tokens that [`log_likelihoods`] gives to a model, padding not counted.
@@ -26,7 +25,7 @@ pub fn tokens_of(pairs: &[TokenPair]) -> usize {
 /// When a token is not in the model's vocabulary, the model fails or gives NaN or infinity, or
 /// [`Error::Interrupted`].
 pub fn log_likelihoods(
-    model: &CausalLm,
+    model: &dyn LanguageModel,
     pairs: &[TokenPair],
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Vec<f64>> {
@@ -49,7 +48,12 @@ pub fn log_likelihoods(
 }
 
 /// `batch` holds indices of `pairs`, longest first.
-fn run_batch(model: &CausalLm, pairs: &[TokenPair], batch: &[usize], sums: &mut [f64]) -> Result<()> {
+fn run_batch(
+    model: &dyn LanguageModel,
+    pairs: &[TokenPair],
+    batch: &[usize],
+    sums: &mut [f64],
+) -> Result<()> {
     let width = pairs[batch[0]].input().len();
     // Any token does; nothing that is scored sees it.
     let filled: Vec<Vec<u32>> = batch
@@ -61,8 +65,9 @@ fn run_batch(model: &CausalLm, pairs: &[TokenPair], batch: &[usize], sums: &mut 
         })
         .collect();
     let rows: Vec<&[u32]> = filled.iter().map(Vec::as_slice).collect();
-    let hidden = model.run_blocks(model.embed(&rows)?, 0..model.config().n_blocks, &mut NoTap)?;
-    let [_, _, channels] = hidden.dims();
+    let states = model.states(&rows)?;
+    check_states(&states, batch.len(), width)?;
+    let [_, _, channels] = states.dims();
 
     // Only the positions in front of a scored token go on to the head.
     let mut positions: Vec<i32> = Vec::new();
@@ -75,19 +80,17 @@ fn run_batch(model: &CausalLm, pairs: &[TokenPair], batch: &[usize], sums: &mut 
         targets.extend(pair.targets());
         owners.extend(std::iter::repeat_n(index, pair.scored));
     }
-    let vocab = model.config().vocab_size;
-    if let Some(&token) = targets.iter().find(|&&token| token as usize >= vocab) {
-        return Err(ramp_model::Error::Token { token, vocab_size: vocab }.into());
-    }
+    check_targets(&targets, model)?;
     let n = positions.len();
-    let positions: Tensor<1, Int> = Tensor::from_data(TensorData::new(positions, [n]), model.device());
-    let hidden = hidden.reshape([batch.len() * width, channels]).select(0, positions);
-    let scored = Scored::of(model.finish(hidden.reshape([1, n, channels])), targets, 0);
-    for range in scored.chunks(vocab) {
-        let nll = scored.rows(model, range.clone()).nll().map_err(|error| match error {
+    let positions: Tensor<1, Int> = Tensor::from_data(TensorData::new(positions, [n]), &states.device());
+    let states = states.reshape([batch.len() * width, channels]).select(0, positions);
+    let scored = Scored::of(states, targets, 0);
+    for range in scored.chunks(model.vocab_size()) {
+        let nll = scored.rows(model, range.clone())?.nll().map_err(|error| match error {
             Error::NonFinite { what, value, .. } => {
                 let index = owners[range.start];
-                locate_non_finite(model, pairs[index].input(), what, value, index)
+                let place = model.first_non_finite(pairs[index].input());
+                Error::NonFinite { what, value, window: index }.at(place)
             }
             other => other,
         })?;

@@ -1,11 +1,11 @@
 //! Answers, accuracies, and two models item by item.
 
-use ramp_model::CausalLm;
 use serde::{Deserialize, Serialize};
 
 use super::{Encoder, Item, Task, TokenPair, likelihood::log_likelihoods};
 use crate::{
     error::{Error, Result},
+    language_model::LanguageModel,
     moments::Moments,
     significance::{Verdict, sign_test},
 };
@@ -159,7 +159,7 @@ pub struct PairedAccuracy {
 pub fn evaluate(
     task: Task,
     items: &[Item],
-    model: &CausalLm,
+    model: &dyn LanguageModel,
     encoder: &Encoder,
     progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<TaskResult> {

@@ -53,7 +53,14 @@ impl Encoder {
     #[must_use]
     pub fn new(tokenizer: Tokenizer, config: &ModelConfig) -> Self {
         let prefix = tokenizer.leading_bos().or(config.bos_token_id).or(config.eos_token_id);
-        Self { tokenizer, prefix, max_length: config.max_position_embeddings }
+        Self::with(tokenizer, prefix, config.max_position_embeddings)
+    }
+
+    /// For a model of one's own: `prefix` stands in front of a continuation that has no context, and rows longer than
+    /// `max_length` tokens lose tokens on the left.
+    #[must_use]
+    pub const fn with(tokenizer: Tokenizer, prefix: Option<u32>, max_length: usize) -> Self {
+        Self { tokenizer, prefix, max_length }
     }
 
     /// Tokens of a text with BOS in front where the tokenizer adds one, but not a second one.

@@ -1,11 +1,14 @@
 //! `ramp calibrate`.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ramp::{
     eval::{Bos, Protocol, Scored},
     gguf::{Imatrix, ImatrixEntry},
-    model::{CalibrationStats, LayerId, ModelFiles, StatsHeader},
+    model::{Calibration, CalibrationStats, Gather, LayerId, ModelFiles, Save, StatsHeader},
     pipeline::{Step, read_text},
 };
 use serde::Serialize;
@@ -38,6 +41,16 @@ pub(crate) struct Args {
     /// Use the first N windows only.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     chunks: Option<usize>,
+    /// Windows in one forward pass. It does not change the numbers.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1))]
+    batch: usize,
+    /// Save what is gathered every N windows to the output's name with `.partial` behind it. The same command goes on
+    /// from there; the file is removed at the end.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least(1))]
+    save_every: usize,
+    /// Begin anew, whatever was saved.
+    #[arg(long)]
+    restart: bool,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print a JSON object.
@@ -53,6 +66,8 @@ struct Done {
     imatrix: Option<PathBuf>,
     matrices: usize,
     windows: usize,
+    /// Windows of an earlier run.
+    resumed: usize,
     ctx: usize,
     tokens: usize,
 }
@@ -88,9 +103,29 @@ pub(crate) fn run(args: &Args) -> Result {
     let mut progress = Progress::start("load");
     let model = files.load(&device)?;
     let total = windows.n_tokens();
-    let stats = CalibrationStats::collect(&model, &windows.tokens(), |done| {
-        progress.step(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
+    let partial = partial_path(&args.output);
+    if args.restart {
+        remove(&partial)?;
+    }
+    let tokens = windows.tokens();
+    let mut pass = Calibration::new(&model, &tokens, Gather { batch: args.batch, ..Gather::default() });
+    let resumed = pass.resume(&partial).map_err(|error| match error {
+        error @ ramp::model::Error::OtherCalibration { .. } => {
+            Failure::User(format!("{error} (--restart begins anew)"))
+        }
+        error => error.into(),
     })?;
+    let save = Save { path: &partial, every: args.save_every };
+    pass.run(Some(save), |done| {
+        progress.step(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
+    })
+    .map_err(|error| match error {
+        ramp::model::Error::Interrupted if partial.is_file() => {
+            Failure::Interrupted(format!("interrupted; the same command goes on from {}", partial.display()))
+        }
+        error => error.into(),
+    })?;
+    let stats = pass.finish();
     drop(progress);
 
     let dataset = args.text.file_name().unwrap_or(args.text.as_os_str()).to_string_lossy().into_owned();
@@ -99,16 +134,33 @@ pub(crate) fn run(args: &Args) -> Result {
     }
     let header = StatsHeader::new(files.name(), vec![dataset], windows.len() as u64, ctx as u64);
     stats.save(&args.output, &header)?;
+    remove(&partial)?;
 
     let done = Done {
         output: args.output.clone(),
         imatrix: args.imatrix.clone(),
         matrices: stats.iter().count(),
         windows: windows.len(),
+        resumed,
         ctx,
         tokens: total,
     };
     if args.json { output::print_json(&done) } else { output::print(&text_of(&done)) }
+}
+
+/// Where an unfinished pass is kept.
+fn partial_path(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+/// Removes a file, if there is one.
+fn remove(path: &Path) -> Result {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Failure::file(path, error)),
+        _ => Ok(()),
+    }
 }
 
 /// The matrices of the blocks, as llama-imatrix collects them by default.
@@ -123,12 +175,15 @@ fn imatrix(stats: &CalibrationStats, dataset: &str, chunks: usize, chunk_size: u
 }
 
 fn text_of(done: &Done) -> String {
-    let Done { output, imatrix, matrices, windows, ctx, tokens } = done;
+    let Done { output, imatrix, matrices, windows, resumed, ctx, tokens } = done;
     let mut text = format!(
         "{}: inputs of {matrices} matrices, {windows} windows of {ctx} tokens ({} tokens)\n",
         output.display(),
         grouped(*tokens as u64)
     );
+    if *resumed > 0 {
+        text += &format!("{resumed} of the windows are from an earlier run\n");
+    }
     if let Some(path) = imatrix {
         text += &format!("{}: importance matrix\n", path.display());
     }

@@ -247,7 +247,7 @@ fn calibrate(
     rounding: Rounding,
     progress: &mut StepFn<'_>,
 ) -> Result<CalibrationStats> {
-    let what = Gather { gram: matches!(rounding, Rounding::Gptq(_)) };
+    let what = Gather { gram: matches!(rounding, Rounding::Gptq(_)), ..Gather::default() };
     let total = text.calibration.n_tokens();
     let windows = text.calibration.tokens();
     Ok(CalibrationStats::gather(base, &windows, what, |done| {

@@ -219,9 +219,58 @@ fn calibrate_writes_statistics_and_an_imatrix() {
     let again = fs::read(&stats).unwrap();
     succeed(&mut calibrate(&[]));
     assert_eq!(fs::read(&stats).unwrap(), again);
+    // The numbers of a batch are those of its windows.
+    succeed(&mut calibrate(&["--batch", "3", "--save-every", "1"]));
+    assert_eq!(fs::read(&stats).unwrap(), again);
     refuse(&mut calibrate(&["--imatrix", stats.to_str().unwrap()]), &["/stats.safetensors: is named by two"]);
     fs::write(fixture.text(), "Once upon a time").unwrap();
     refuse(&mut calibrate(&[]), &["/text: the text has ", "need at least 64"]);
+}
+
+#[test]
+fn calibrate_goes_on_where_it_stopped() {
+    let fixture = Fixture::new();
+    let stats = fixture.path("stats.safetensors");
+    let partial = fixture.path("stats.safetensors.partial");
+    let calibrate = |chunks: &str, args: &[&str]| {
+        let mut command = ramp();
+        command.arg("calibrate").arg(nano()).arg("--text").arg(fixture.text()).arg("-o").arg(&stats);
+        command.args(["--ctx", "64", "--chunks", chunks, "--json"]).args(args);
+        command
+    };
+    succeed(&mut calibrate("4", &[]));
+    let whole = fs::read(&stats).unwrap();
+    fs::remove_file(&stats).unwrap();
+
+    // What a run leaves that was killed after two windows.
+    let text = fs::read_to_string(fixture.text()).unwrap();
+    let files = ramp::model::ModelFiles::open(&nano()).unwrap();
+    let model = files.load(&burn::tensor::Device::flex()).unwrap();
+    let tokenizer = files.tokenizer().unwrap();
+    let protocol = ramp::eval::Protocol {
+        ctx: 64,
+        bos: ramp::eval::Bos::ReplaceFirst,
+        scored: ramp::eval::Scored::All,
+        min_windows: 1,
+        max_windows: Some(4),
+    };
+    let windows = protocol.windows(&tokenizer.encode_plain(&text).unwrap(), tokenizer.leading_bos()).unwrap();
+    let tokens = windows.tokens();
+    let mut pass = ramp::model::Calibration::new(&model, &tokens, ramp::model::Gather::default());
+    let save = ramp::model::Save { path: &partial, every: 1 };
+    pass.run(Some(save), |done| done < 128).unwrap_err();
+    let killed = fs::read(&partial).unwrap();
+
+    let found = json(&mut calibrate("4", &[]));
+    assert_eq!((&found["resumed"], &found["windows"]), (&2.into(), &4.into()));
+    assert!(fs::read(&stats).unwrap() == whole && !partial.exists());
+
+    fs::write(&partial, &killed).unwrap();
+    refuse(&mut calibrate("3", &[]), &[".partial: belongs to another calibration, windows: 4 windows"]);
+    assert_eq!(fs::read(&partial).unwrap(), killed);
+    let found = json(&mut calibrate("4", &["--restart"]));
+    assert_eq!(found["resumed"], 0);
+    assert!(fs::read(&stats).unwrap() == whole && !partial.exists());
 }
 
 #[test]

@@ -125,6 +125,46 @@ fn llama3_rope_scaling_survives_the_file() {
     assert_ne!(logits(&model), logits(&crate::nano().1), "the scaling must change something");
 }
 
+/// Writes nano as an f32 file, changes `from` to `to` behind `anchor`, and gives the error on the way to a loaded model.
+fn error_after(anchor: &[u8], skip: usize, from: &[u8], to: &[u8]) -> (Error, String) {
+    let (files, model) = crate::nano();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nano.gguf");
+    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
+        let columns = model.config().shape(id)[1];
+        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
+    };
+    let metadata = gguf_metadata(&files).unwrap();
+    write_gguf(&path, &model, &types(&files, GgmlType::F32), metadata, encode, |_, _| true).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(anchor.len()).position(|part| part == anchor).unwrap() + anchor.len() + skip;
+    let place = &mut bytes[at..at + from.len()];
+    assert_eq!(place, from);
+    place.copy_from_slice(to);
+    std::fs::write(&path, bytes).unwrap();
+    let error = ModelFiles::open(&path).and_then(|files| files.load(&Device::flex())).map(drop).unwrap_err();
+    let message = error.to_string();
+    (error, message)
+}
+
+#[test]
+fn unsupported_architectures_and_types_are_named() {
+    // Type of the value, its length, the text.
+    let (error, message) = error_after(b"general.architecture", 12, b"llama", b"gemma");
+    assert!(matches!(error, Error::UnsupportedArchitecture { .. }), "{message}");
+    assert!(message.contains("nano.gguf: unsupported architecture `gemma`"), "{message}");
+
+    // Number of dimensions, two dimensions, the type.
+    let change = |ty: u32| error_after(b"blk.0.attn_q.weight", 20, &0u32.to_le_bytes(), &ty.to_le_bytes());
+    let (error, message) = change(4242);
+    assert!(matches!(error, Error::Gguf(_)), "{message}");
+    assert!(message.contains("tensor `blk.0.attn_q.weight`: unknown ggml type id 4242"), "{message}");
+    // As long as F32, and no weights.
+    let (error, message) = change(26);
+    assert!(matches!(error, Error::Gguf(_)), "{message}");
+    assert!(message.contains("blk.0.attn_q.weight") && message.contains("I32"), "{message}");
+}
+
 #[test]
 fn an_interrupted_write_leaves_nothing() {
     let (files, model) = crate::nano();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod broken;
+mod calibration;
 mod gguf;
 mod oracle;
 mod random;

@@ -12,7 +12,7 @@ fn logits(model: &CausalLm, tokens: &[u32], threads: usize) -> Vec<f32> {
             let hidden = model.embed(&[tokens, tokens]).unwrap();
             let blocks = 0..model.config().n_blocks;
             let hidden = model.run_blocks(hidden, blocks, &mut ramp_model::NoTap).unwrap();
-            model.log_sum_exp(model.head(model.finish(hidden)))
+            ramp_model::log_sum_exp(model.head(model.finish(hidden)))
         };
         let mut values = logits.try_into_vec_as::<f32>().unwrap();
         values.extend(log_sum_exp.try_into_vec_as::<f32>().unwrap());

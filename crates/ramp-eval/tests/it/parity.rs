@@ -1,10 +1,4 @@
 //! The forward pass against the reference values that came with each model of the zoo.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    reason = "a test may fail and must say what it skips"
-)]
 
 use std::path::{Path, PathBuf};
 
