@@ -2,6 +2,7 @@
 //!
 //! Every step is a call into the crate that owns it; here is only their order.
 
+mod compare;
 mod metadata;
 mod options;
 mod plan;
@@ -9,6 +10,7 @@ mod report;
 mod run;
 mod text;
 
+pub use compare::{AgainstFirst, CompareOptions, ComparedMethod, MethodComparison, compare_methods};
 pub use options::{AllocatorKind, QuantizeOptions};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};
