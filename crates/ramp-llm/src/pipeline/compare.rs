@@ -4,8 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use burn::tensor::Device;
 use ramp_eval::{
-    Bos, Comparison, PairedTest, Perplexity, Protocol, Scored, Windows, compare_by_window, gptq_text,
-    perplexity,
+    Comparison, PairedTest, Perplexity, Protocol, Windows, compare_by_window, gptq_text, perplexity,
 };
 use ramp_model::{CalibrationStats, Gather, LayerId, ModelFiles, Tokenizer};
 use ramp_quant::baseline::{Method, apply};
@@ -192,14 +191,10 @@ fn texts(options: &CompareOptions, tokenizer: &Tokenizer, ctx: usize) -> Result<
     let tokens = tokenizer.encode(&gptq_text(&read_text(&options.text)?))?;
     match &options.calibration_text {
         Some(path) => {
-            let protocol = Protocol {
-                ctx,
-                bos: Bos::ReplaceFirst,
-                scored: Scored::All,
-                min_windows: 1,
-                max_windows: None,
-            };
-            let calibration = cut(path, protocol, &tokenizer.encode(&read_text(path)?)?)?;
+            // Cut as the text that is measured, and as the methods' own programs cut their calibration sets: a BOS in
+            // each window would weigh on the Gram matrices, and windows without one are measured.
+            let calibration = tokenizer.encode(&gptq_text(&read_text(path)?))?;
+            let calibration = cut(path, Protocol::gptq(ctx), &calibration)?;
             let protocol = Protocol::gptq(ctx).with_max_windows(options.chunks);
             Ok((limited(calibration), cut(&options.text, protocol, &tokens)?))
         }
