@@ -10,7 +10,7 @@ mod report;
 mod run;
 mod text;
 
-pub use compare::{AgainstFirst, CompareOptions, ComparedMethod, MethodComparison, compare_methods};
+pub use compare::{AgainstFirst, CompareOptions, ComparedMethod, Cutting, MethodComparison, compare_methods};
 pub use options::{AllocatorKind, QuantizeOptions};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};

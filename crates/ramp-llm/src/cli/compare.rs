@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use ramp::{
-    pipeline::{CompareOptions, ComparedMethod, MethodComparison, compare_methods},
+    pipeline::{CompareOptions, ComparedMethod, Cutting, MethodComparison, compare_methods},
     quant::baseline::Method,
 };
 
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     /// are tested against the first.
     #[arg(long, value_name = "LIST", value_delimiter = ',', required = true, value_parser = parse_method)]
     methods: Vec<Method>,
-    /// The text to measure on, cut as GPTQ and AWQ do.
+    /// The text to measure on.
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
     /// The text to calibrate on [default: the first quarter of --text, which then does not measure].
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Tokens to calibrate on, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 131_072, value_parser = at_least(1))]
     calibration_tokens: usize,
+    /// How both texts are cut and which tokens count.
+    #[arg(long, value_enum, default_value_t = ProtocolArg::Gptq)]
+    protocol: ProtocolArg,
     /// Window length in tokens, no more than the model's own.
     #[arg(long, visible_alias = "context", value_name = "N", default_value_t = 2048, value_parser = at_least(2))]
     ctx: usize,
@@ -53,6 +57,25 @@ pub(crate) struct Args {
     /// Print a Markdown table.
     #[arg(long)]
     markdown: bool,
+}
+
+/// `--protocol`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ProtocolArg {
+    /// As GPTQ and AWQ: one stream with one BOS, rows of the data set joined by blank lines, every token counts.
+    Gptq,
+    /// As llama-perplexity: BOS in place of each window's first token, the second half of each window counts.
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+impl From<ProtocolArg> for Cutting {
+    fn from(protocol: ProtocolArg) -> Self {
+        match protocol {
+            ProtocolArg::Gptq => Self::Gptq,
+            ProtocolArg::LlamaCpp => Self::LlamaCpp,
+        }
+    }
 }
 
 fn parse_method(name: &str) -> Result<Method, String> {
@@ -80,6 +103,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let defaults = CompareOptions::new(args.model.clone(), args.methods.clone(), args.text.clone(), device);
     let options = CompareOptions {
         calibration_text: args.calibration_text.clone(),
+        cutting: args.protocol.into(),
         ctx: args.ctx,
         chunks: args.chunks,
         calibration_tokens: args.calibration_tokens,
@@ -148,16 +172,17 @@ fn row(method: &ComparedMethod) -> Vec<String> {
 
 /// What the table's numbers are.
 fn notes(comparison: &MethodComparison, markdown: bool) -> String {
-    let MethodComparison { base, ctx, calibration_tokens, other_bytes, .. } = comparison;
+    let MethodComparison { base, ctx, protocol, calibration_tokens, other_bytes, .. } = comparison;
     let (tokens, calibration) = (grouped(base.tokens), grouped(*calibration_tokens as u64));
     let mut notes = String::new();
     if markdown {
         notes.push('\n');
     }
     notes += &format!(
-        "{} windows of {ctx} tokens (gptq protocol), {tokens} tokens scored; calibrated on {calibration} tokens.\n\
+        "{} windows of {ctx} tokens ({} protocol), {tokens} tokens scored; calibrated on {calibration} tokens.\n\
          Only the matrices of the blocks are quantized; everything else is {} in f16.\n",
         base.windows,
+        protocol.name(),
         human(*other_bytes),
     );
     for method in comparison.methods.iter().filter(|method| !method.raised_damping.is_empty()) {

@@ -1,6 +1,9 @@
 //! Several methods on one model and one text.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use burn::tensor::Device;
 use ramp_eval::{
@@ -19,6 +22,49 @@ use crate::error::{Error, Result};
 /// Of a text that must serve for both, so much is for calibration: one window of four, the first ones.
 const CALIBRATION_SHARE: usize = 4;
 
+/// How both texts are cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Cutting {
+    /// As GPTQ and AWQ do ([`Protocol::gptq`]): rows of the data set joined by blank lines, one BOS in all.
+    #[default]
+    #[serde(rename = "gptq")]
+    Gptq,
+    /// As llama-perplexity does ([`Protocol::llama_cpp`]): the text as it is, a BOS in each window, whose second half
+    /// counts.
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+}
+
+impl Cutting {
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gptq => "gptq",
+            Self::LlamaCpp => "llama.cpp",
+        }
+    }
+
+    /// The windows of a text; at least `least`, at most `most`.
+    fn windows(
+        self,
+        path: &Path,
+        tokenizer: &Tokenizer,
+        ctx: usize,
+        least: usize,
+        most: Option<usize>,
+    ) -> Result<Windows> {
+        let text = read_text(path)?;
+        let (protocol, tokens) = match self {
+            Self::Gptq => (Protocol::gptq(ctx), tokenizer.encode(&gptq_text(&text))?),
+            Self::LlamaCpp => (Protocol::llama_cpp(ctx), tokenizer.encode_plain(&text)?),
+        };
+        let protocol = Protocol { min_windows: least, ..protocol.with_max_windows(most) };
+        let named = |error: ramp_eval::Error| Error::Text { path: path.to_owned(), why: error.to_string() };
+        protocol.windows(&tokens, tokenizer.leading_bos()).map_err(named)
+    }
+}
+
 /// What is compared.
 #[derive(Clone, Debug)]
 pub struct CompareOptions {
@@ -26,10 +72,13 @@ pub struct CompareOptions {
     pub model: PathBuf,
     /// The methods; the others are tested against the first.
     pub methods: Vec<Method>,
-    /// The text to measure on, cut as GPTQ and AWQ cut it ([`Protocol::gptq`]).
+    /// The text to measure on.
     pub text: PathBuf,
     /// The text to calibrate on. Without it the first quarter of `text` is, and only the rest measures.
     pub calibration_text: Option<PathBuf>,
+    /// How both texts are cut. A BOS in each window, to which much attention goes, weighs on the Gram matrices, so
+    /// that calibration and measurement must agree on it.
+    pub cutting: Cutting,
     /// Length of a window in tokens, no more than the model's own is used.
     pub ctx: usize,
     /// Windows to measure on, at most.
@@ -44,14 +93,14 @@ impl CompareOptions {
     /// The command's defaults.
     #[must_use]
     pub const fn new(model: PathBuf, methods: Vec<Method>, text: PathBuf, device: Device) -> Self {
-        let (calibration_text, chunks) = (None, None);
         Self {
             model,
             methods,
             text,
-            calibration_text,
+            calibration_text: None,
+            cutting: Cutting::Gptq,
             ctx: 2048,
-            chunks,
+            chunks: None,
             calibration_tokens: 131_072,
             device,
         }
@@ -71,6 +120,8 @@ pub struct MethodComparison {
     pub calibration_text: Option<PathBuf>,
     /// Tokens that calibrated.
     pub calibration_tokens: usize,
+    /// How both texts were cut.
+    pub protocol: Cutting,
     /// Length of a window.
     pub ctx: usize,
     /// The unquantized model.
@@ -168,6 +219,7 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
         text: options.text.clone(),
         calibration_text: options.calibration_text.clone(),
         calibration_tokens: total,
+        protocol: options.cutting,
         ctx,
         base: base_perplexity,
         base_bytes: 2 * weights as u64,
@@ -178,33 +230,18 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
 
 /// Windows for calibration and for the measurement; no token is in both.
 fn texts(options: &CompareOptions, tokenizer: &Tokenizer, ctx: usize) -> Result<(Windows, Windows)> {
-    let bos = tokenizer.leading_bos();
-    let cut = |path: &PathBuf, protocol: Protocol, tokens: &[u32]| {
-        let named = |error: ramp_eval::Error| Error::Text { path: path.clone(), why: error.to_string() };
-        protocol.windows(tokens, bos).map_err(named)
-    };
     let limited = |windows: Windows| {
         let keep = (options.calibration_tokens / ctx).max(1);
         let step = windows.len().div_ceil(keep);
         windows.strided(0, step)
     };
-    let tokens = tokenizer.encode(&gptq_text(&read_text(&options.text)?))?;
-    match &options.calibration_text {
-        Some(path) => {
-            // Cut as the text that is measured, and as the methods' own programs cut their calibration sets: a BOS in
-            // each window would weigh on the Gram matrices, and windows without one are measured.
-            let calibration = tokenizer.encode(&gptq_text(&read_text(path)?))?;
-            let calibration = cut(path, Protocol::gptq(ctx), &calibration)?;
-            let protocol = Protocol::gptq(ctx).with_max_windows(options.chunks);
-            Ok((limited(calibration), cut(&options.text, protocol, &tokens)?))
-        }
-        None => {
-            let protocol = Protocol { min_windows: 2, ..Protocol::gptq(ctx) };
-            let all = cut(&options.text, protocol, &tokens)?;
-            let for_calibration = (all.len() / CALIBRATION_SHARE).max(1);
-            let end = options.chunks.map_or(all.len(), |chunks| for_calibration.saturating_add(chunks));
-            let measured = all.filtered(|at| at >= for_calibration && at < end);
-            Ok((limited(all.filtered(|at| at < for_calibration)), measured))
-        }
+    let cut = |path, least, most| options.cutting.windows(path, tokenizer, ctx, least, most);
+    if let Some(path) = &options.calibration_text {
+        return Ok((limited(cut(path, 1, None)?), cut(&options.text, 1, options.chunks)?));
     }
+    let all = cut(&options.text, 2, None)?;
+    let for_calibration = (all.len() / CALIBRATION_SHARE).max(1);
+    let end = options.chunks.map_or(all.len(), |chunks| for_calibration.saturating_add(chunks));
+    let measured = all.filtered(|at| at >= for_calibration && at < end);
+    Ok((limited(all.filtered(|at| at < for_calibration)), measured))
 }

@@ -41,9 +41,13 @@ fn methods_are_measured_side_by_side() {
 
     let mut command = compare(&fixture, "rtn4-g32");
     let markdown = succeed(
-        command.args(["--chunks", "2", "--markdown", "--calibration-text"]).arg(nano().join("sample.txt")),
+        command
+            .args(["--protocol", "llama.cpp", "--chunks", "2", "--markdown", "--calibration-text"])
+            .arg(nano().join("sample.txt")),
     );
     assert!(markdown.starts_with("| method |") && markdown.contains("| rtn4-g32 |"), "{markdown}");
+    // The second half of a window but one token.
+    assert!(markdown.contains("(llama.cpp protocol), 126 tokens scored"), "{markdown}");
 }
 
 /// The zero points of a row, 3 bits each, fill whole bytes.
