@@ -37,16 +37,22 @@ pub fn fake_quantize_slice(
     let whole = whole.flatten();
     let rows = chunk_rows(layout);
     let failed = weight.par_chunks(rows).zip(out.par_chunks_mut(rows)).any(|(weight, out)| {
-        let mut rows = weight.chunks(layout.len).zip(out.chunks_mut(layout.len));
-        !rows.all(|(weight, out)| {
-            let mut groups = weight.chunks(layout.group).zip(out.chunks_mut(layout.group));
-            groups.all(|(weight, out)| {
-                let Some(grid) = whole.or_else(|| usable(Range::of(weight), config)) else { return false };
-                for (out, &w) in out.iter_mut().zip(weight) {
-                    *out = grid.nearest(w);
+        let mut grids = Vec::with_capacity(layout.groups());
+        !weight.chunks(layout.len).zip(out.chunks_mut(layout.len)).all(|(weight, out)| {
+            // All grids of a row, so that their chains of divisions run side by side; the row stays in the cache.
+            grids.clear();
+            match whole {
+                Some(grid) => grids.push(grid),
+                None => {
+                    for weight in weight.chunks(layout.group) {
+                        let Some(grid) = usable(Range::of(weight), config) else { return false };
+                        grids.push(grid);
+                    }
                 }
-                true
-            })
+            }
+            let groups = weight.chunks(layout.group).zip(out.chunks_mut(layout.group));
+            grids.iter().zip(groups).for_each(|(grid, (weight, out))| grid.fill(weight, out));
+            true
         })
     });
     if failed { explain(weight, shape, layout, config) } else { Ok(()) }
@@ -68,8 +74,8 @@ fn chunk_rows(layout: Layout) -> usize {
 }
 
 /// The first weight that is not finite, or else the first group whose scale cannot be stored. There is one of the two:
-/// weights whose sum overflows are too large for any scale, because 16 sums of at most `2^112` weights must reach
-/// `2^128`, while scales end at `2^16` and codes at `2^8`.
+/// weights whose sum overflows are too large for any scale, because the sum of fewer than `2^64` weights must
+/// reach `2^127`, while scales end at `2^16` and codes at `2^8`.
 fn explain(weight: &[f32], shape: [usize; 2], layout: Layout, config: AffineConfig) -> Result<()> {
     first_non_finite(weight, shape)?;
     let bad = weight.par_chunks(layout.len).enumerate().find_map_first(|(row, weight)| {

@@ -120,7 +120,7 @@ impl AffineMatrix {
             let parts = weight.chunks_mut(layout.group).zip(codes.chunks(layout.group));
             for (group, (weight, codes)) in parts.enumerate() {
                 let at = row * layout.groups() + group;
-                let grid = Grid { scale: self.scale[at], zero: f32::from(self.zero[at]), max_code };
+                let grid = Grid::new(self.scale[at], f32::from(self.zero[at]), max_code);
                 for (weight, &code) in weight.iter_mut().zip(codes) {
                     *weight = grid.value(f32::from(code));
                 }

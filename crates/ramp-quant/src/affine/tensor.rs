@@ -210,7 +210,9 @@ fn quantize_part(
             (scale, zero)
         }
     };
-    let codes = (weight / scale.clone() + zero.clone()).round().clamp(0.0, max_code);
+    // As the host has it; `recip` may be an approximation on some device.
+    let inverse = scale.ones_like() / scale.clone();
+    let codes = (weight * inverse + zero.clone()).round().clamp(0.0, max_code);
     (codes.int().reshape([rows, len]), scale.reshape([rows, groups]), zero.reshape([rows, groups]))
 }
 

@@ -229,7 +229,7 @@ proptest! {
         let rows = dequantized.chunks(layout.len).zip(matrix.codes().chunks(layout.len));
         let groups = rows.flat_map(|(w, q)| w.chunks(layout.group).zip(q.chunks(layout.group)));
         for ((&scale, &zero), (weights, codes)) in matrix.scale().iter().zip(matrix.zero()).zip(groups) {
-            let grid = Grid { scale, zero: f32::from(zero), max_code };
+            let grid = Grid::new(scale, f32::from(zero), max_code);
             for (&w, &code) in weights.iter().zip(codes) {
                 prop_assert_eq!(grid.code(w), f32::from(code));
                 prop_assert_eq!(grid.nearest(w), w);

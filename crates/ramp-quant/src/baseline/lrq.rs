@@ -164,7 +164,8 @@ impl<'a> State<'a> {
                 }
                 for j in 0..inp {
                     let group = self.group_of(row * inp + j);
-                    let grid = Grid { scale: scale[group], ..self.grids[group] };
+                    let Grid { zero, max_code, .. } = self.grids[group];
+                    let grid = Grid::new(scale[group], zero, max_code);
                     let w = self.weight[row * inp + j] / theta[j].exp();
                     scaled[j] = w / grid.scale;
                     dequantized[j] = grid.nearest(w);
