@@ -24,6 +24,7 @@ mod vector;
 use std::marker::PhantomData;
 
 pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
+pub use kernel::{Vectorize, vectorized};
 use rayon::prelude::*;
 
 use self::kernel::{Decode, Encode, Isa, RowCodec, kernels};

@@ -1,5 +1,6 @@
 //! Quantizing and dequantizing in one go, for speed.
 
+use ramp_gguf::{Vectorize, vectorized};
 use rayon::prelude::*;
 
 use super::{
@@ -36,29 +37,52 @@ pub fn fake_quantize_slice(
     }
     let whole = whole.flatten();
     let rows = chunk_rows(layout);
-    let failed = weight.par_chunks(rows).zip(out.par_chunks_mut(rows)).any(|(weight, out)| {
-        let mut grids = Vec::with_capacity(layout.groups());
-        !weight.chunks(layout.len).zip(out.chunks_mut(layout.len)).all(|(weight, out)| {
-            // All grids of a row, so that their chains of divisions run side by side; the row stays in the cache.
-            grids.clear();
-            match whole {
-                Some(grid) => grids.push(grid),
-                None => {
-                    for weight in weight.chunks(layout.group) {
-                        let Some(grid) = usable(Range::of(weight), config) else { return false };
-                        grids.push(grid);
-                    }
-                }
-            }
-            let groups = weight.chunks(layout.group).zip(out.chunks_mut(layout.group));
-            grids.iter().zip(groups).for_each(|(grid, (weight, out))| grid.fill(weight, out));
-            true
-        })
-    });
+    let failed = weight
+        .par_chunks(rows)
+        .zip(out.par_chunks_mut(rows))
+        .any(|(weight, out)| !vectorized(Rows { weight, out, whole, layout, config }));
     if failed { explain(weight, shape, layout, config) } else { Ok(()) }
 }
 
+/// Whole rows on their way; gives whether all could be quantized.
+struct Rows<'a> {
+    weight: &'a [f32],
+    out: &'a mut [f32],
+    /// The grid of all, where there is one for all.
+    whole: Option<Grid>,
+    layout: Layout,
+    config: AffineConfig,
+}
+
+impl Vectorize for Rows<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        let Self { weight, out, whole, layout, config } = self;
+        let mut grids = Vec::with_capacity(layout.groups());
+        for (weight, out) in weight.chunks(layout.len).zip(out.chunks_mut(layout.len)) {
+            if let Some(grid) = whole {
+                grid.fill(weight, out);
+                continue;
+            }
+            // All grids of a row, so that their chains of divisions run side by side; the row stays in the cache.
+            grids.clear();
+            for weight in weight.chunks(layout.group) {
+                let Some(grid) = usable(Range::of(weight), config) else { return false };
+                grids.push(grid);
+            }
+            let groups = weight.chunks(layout.group).zip(out.chunks_mut(layout.group));
+            for (grid, (weight, out)) in grids.iter().zip(groups) {
+                grid.fill(weight, out);
+            }
+        }
+        true
+    }
+}
+
 /// The grid of a range; `None` when a weight may not be finite or the scale cannot be stored.
+#[inline(always)]
 fn usable(range: Range, config: AffineConfig) -> Option<Grid> {
     let grid = Grid::of_range(range.min, range.max, config);
     (range.is_finite() && grid.fits()).then_some(grid)

@@ -9,7 +9,7 @@ use super::{AffineConfig, MAX_SCALE, MIN_SCALE, ZeroPoint};
 pub(super) const PRINTED_LEAST: f32 = 1.0 / 20_000.0;
 
 /// Rounds a number below 2^22 to an integer, ties to even, without a call.
-#[inline]
+#[inline(always)]
 fn round(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23
     (x + ROUND) - ROUND
@@ -29,12 +29,14 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
+    #[inline(always)]
     pub(crate) fn new(scale: f32, zero: f32, max_code: f32) -> Self {
         Self { scale, inverse: 1.0 / scale, zero, max_code }
     }
 
     /// The grid of weights between `min` and `max`. The operations and their order are those of the tensor path, so
     /// that both give the same bits.
+    #[inline(always)]
     pub(crate) fn of_range(min: f32, max: f32, config: AffineConfig) -> Self {
         let max_code = f32::from(config.max_code());
         let scale = |exact: f32| rounded_to_f16(exact.max(MIN_SCALE));
@@ -65,12 +67,13 @@ impl Grid {
     }
 
     /// Whether the scale can be stored.
+    #[inline(always)]
     pub(crate) fn fits(&self) -> bool {
         (0.0..=MAX_SCALE).contains(&self.scale)
     }
 
     /// The code nearest to a weight, an integer. Not for NaN.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn code(&self, w: f32) -> f32 {
         let q = w * self.inverse + self.zero;
         // Comparisons and not `clamp`, which asks for NaN, too.
@@ -80,14 +83,13 @@ impl Grid {
     }
 
     /// What a code stands for.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&self, code: f32) -> f32 {
         (code - self.zero) * self.scale
     }
 
     /// The values nearest to some weights, as [`Grid::nearest`] gives them.
-    // On its own, where the compiler makes vectors of it.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn fill(&self, weights: &[f32], out: &mut [f32]) {
         let grid = *self;
         for (out, &w) in out.iter_mut().zip(weights) {
@@ -96,7 +98,7 @@ impl Grid {
     }
 
     /// The value nearest to a weight.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn nearest(&self, w: f32) -> f32 {
         self.value(self.code(w))
     }
@@ -104,7 +106,7 @@ impl Grid {
 
 /// The nearest number that f16 has, ties to even, of one that is at least 2^-24; above 65504 a number that is beyond
 /// [`MAX_SCALE`], too. Conversion and back, without the calls.
-#[inline]
+#[inline(always)]
 fn rounded_to_f16(x: f32) -> f32 {
     // Below 2^-14 all f16 numbers are 2^-24 apart, as f32 numbers are around 0.5; above, they have 13 bits less.
     if x < f16::MIN_POSITIVE.to_f32_const() {
@@ -126,18 +128,18 @@ pub(super) struct Range {
 /// Weights that are looked at side by side.
 const LANES: usize = 16;
 
-#[inline]
+#[inline(always)]
 fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-#[inline]
+#[inline(always)]
 fn max(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
 /// Folds weights in [`LANES`] lanes, which the compiler makes vectors of, and those in a tree.
-#[inline]
+#[inline(always)]
 fn lanes(weights: &[f32], start: f32, op: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [start; LANES];
     let (chunks, rest) = weights.as_chunks::<LANES>();
@@ -158,6 +160,7 @@ impl Range {
     /// The range of nothing.
     pub(super) const EMPTY: Self = Self { min: f32::INFINITY, max: f32::NEG_INFINITY, sum: 0.0 };
 
+    #[inline(always)]
     pub(super) fn of(weights: &[f32]) -> Self {
         // One pass each: together they would not fit SSE2's registers, and a group stays in the first cache.
         Self {
@@ -173,6 +176,7 @@ impl Range {
     }
 
     /// Whether every weight is certainly finite; where not, one has to look.
+    #[inline(always)]
     pub(super) fn is_finite(&self) -> bool {
         self.sum.is_finite()
     }
