@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: speeds that are compared with another program, both sides in one run.
 
+mod affine;
 mod codec;
 mod forward;
 
@@ -10,6 +11,8 @@ use crate::workspace::Workspace;
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
+    /// Affine fake quantization of a large matrix beside a copy of it, in turns in one process.
+    Affine,
     /// ramp-gguf's codecs beside ggml's, in one process on the same data.
     Codec(codec::Args),
     /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch and llama.cpp.
@@ -18,6 +21,7 @@ pub(crate) enum Bench {
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Affine => affine::run(workspace),
         Bench::Codec(args) => codec::run(workspace, args),
         Bench::Forward(args) => forward::run(workspace, args),
     }

@@ -11,6 +11,7 @@ use crate::{
     quantiles::Quantiles,
     rows::{Rows, batches, located, run},
     significance::PairedTest,
+    window_losses::WindowLosses,
 };
 
 /// What a model loses against its base, from the same tokens: the numbers that `llama-perplexity --kl-divergence`
@@ -77,8 +78,21 @@ pub fn compare(
     model: &dyn LanguageModel,
     base: &dyn LanguageModel,
     windows: &Windows,
-    mut progress: impl FnMut(usize) -> bool,
+    progress: impl FnMut(usize) -> bool,
 ) -> Result<Comparison> {
+    Ok(compare_by_window(model, base, windows, progress)?.0)
+}
+
+/// As [`compare`], and what the model lost in each window.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_by_window(
+    model: &dyn LanguageModel,
+    base: &dyn LanguageModel,
+    windows: &Windows,
+    mut progress: impl FnMut(usize) -> bool,
+) -> Result<(Comparison, WindowLosses)> {
     let (expected, found) = (base.vocab_size(), model.vocab_size());
     if expected != found {
         return Err(Error::Vocabularies { base: expected, other: found });
@@ -99,7 +113,8 @@ pub fn compare(
         }
     }
     let sizes: Vec<usize> = (0..windows.len()).map(|window| windows.targets(window).len()).collect();
-    Ok(tokens.finish(&sizes))
+    let losses = WindowLosses::new(&tokens.model_nll, &sizes);
+    Ok((tokens.finish(&sizes), losses))
 }
 
 /// What is needed of the base for some rows.

@@ -14,8 +14,9 @@ pub mod rows;
 mod significance;
 pub mod tasks;
 mod wikitext;
+mod window_losses;
 
-pub use divergence::{Comparison, DeltaP, compare};
+pub use divergence::{Comparison, DeltaP, compare, compare_by_window};
 pub use error::{Error, Result};
 pub use language_model::LanguageModel;
 pub use moments::Moments;
@@ -24,3 +25,4 @@ pub use protocol::{Bos, Protocol, Scored, Windows, gptq_text};
 pub use quantiles::{Quantile, Quantiles};
 pub use significance::{PairedTest, Verdict};
 pub use wikitext::{detokenize, pages};
+pub use window_losses::WindowLosses;

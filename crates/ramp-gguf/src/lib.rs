@@ -24,7 +24,9 @@ mod view;
 mod writer;
 
 pub use atomic::write_atomically;
-pub use codec::{BlockGrid, block_grid, decode, encode, encode_into, has_grid, set_codes};
+pub use codec::{
+    BlockGrid, Vectorize, block_grid, decode, encode, encode_into, has_grid, set_codes, vectorized,
+};
 pub use error::{Error, Result};
 pub use facts::{ModelFacts, check_vocabulary};
 pub use file::GgufFile;

@@ -65,6 +65,7 @@ impl Error {
             Self::Interrupted
                 | Self::Model(ramp_model::Error::Interrupted)
                 | Self::Eval(ramp_eval::Error::Interrupted)
+                | Self::Quant(ramp_quant::Error::Model(ramp_model::Error::Interrupted))
                 | Self::Search(
                     ramp_search::Error::Interrupted
                         | ramp_search::Error::Model(ramp_model::Error::Interrupted)

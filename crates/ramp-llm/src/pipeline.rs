@@ -3,6 +3,7 @@
 //! Every step is a call into the crate that owns it; here is only their order.
 
 mod command;
+mod compare;
 mod metadata;
 mod options;
 mod plan;
@@ -10,6 +11,7 @@ mod report;
 mod run;
 mod text;
 
+pub use compare::{AgainstFirst, CompareOptions, ComparedMethod, Cutting, MethodComparison, compare_methods};
 pub use options::{AllocatorKind, QuantizeOptions};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};

@@ -27,6 +27,74 @@ pub enum Error {
     /// A group without weights.
     #[error("an affine group needs at least one weight, the group size is 0")]
     EmptyGroup,
+    /// A group that no row can fill.
+    #[error("a group of {group} weights is larger than a row of {row}")]
+    GroupTooLarge {
+        /// Weights of a group.
+        group: usize,
+        /// Weights of a row.
+        row: usize,
+    },
+    /// A search for a narrower range that is none.
+    #[error(
+        "a clipping search needs at least one step and a shrinkage between 0 and 1, not {steps} and {max_shrink}"
+    )]
+    ClipSearch {
+        /// Steps.
+        steps: usize,
+        /// Share of the range.
+        max_shrink: f32,
+    },
+    /// Statistics of another width than the matrix.
+    #[error("the matrix has {expected} input channels, its {what} has {found}")]
+    CalibrationWidth {
+        /// Which statistic.
+        what: &'static str,
+        /// Input channels of the matrix.
+        expected: usize,
+        /// Channels of the statistic.
+        found: usize,
+    },
+    /// A statistic that no activations can have.
+    #[error("the {what} of input channel {channel} is {value}")]
+    CalibrationValue {
+        /// Which statistic.
+        what: &'static str,
+        /// Input channel.
+        channel: usize,
+        /// Its value.
+        value: f32,
+    },
+    /// A number of a method that is out of its range.
+    #[error("{method}: `{field}` is {value}, expected {expected}")]
+    Setting {
+        /// The method.
+        method: &'static str,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+        /// The range.
+        expected: &'static str,
+    },
+    /// A name that is no method.
+    #[error("unknown method `{text}` (expected such as `rtn4`, `gptq3-g64`, `q4_k` or `q3_k-gptq`)")]
+    UnknownMethod {
+        /// The name.
+        text: String,
+    },
+    /// A group size for a method that has no groups.
+    #[error("`{kind}` has a table of values for each row and no groups")]
+    NoGroups {
+        /// The method.
+        kind: &'static str,
+    },
+    /// A method needs a Gram matrix that was not gathered.
+    #[error("there is no Gram matrix for the input of `{layer}`")]
+    MissingGram {
+        /// GGUF name of the matrix.
+        layer: String,
+    },
     /// A name that is no format.
     #[error("unknown format `{text}` (expected a ggml type such as `Q4_K`, or `affine4-g128`)")]
     UnknownFormat {
@@ -128,10 +196,10 @@ pub enum Error {
         found: [usize; 2],
     },
     /// Packed bytes of another length than the shape and format give.
-    #[error("`{format}` of shape {shape:?} takes {expected} bytes, found {found}")]
+    #[error("{} bits per code ({:?}) of shape {shape:?} take {expected} bytes, found {found}", config.bits, config.granularity)]
     PackedLength {
         /// The format.
-        format: Format,
+        config: AffineConfig,
         /// `[out, in]`.
         shape: [usize; 2],
         /// Bytes needed.

@@ -74,19 +74,15 @@ impl Format {
     /// points. The last group of a row may be short and costs as much metadata as a whole one.
     ///
     /// # Errors
-    /// When the shape is empty or overflows, the affine parameters are out of range, or the row is not a
-    /// multiple of the ggml type's block.
+    /// When the shape is empty or overflows, the affine parameters are out of range or a group is larger than the
+    /// row, or the row is not a multiple of the ggml type's block.
     pub fn bytes(self, shape: [usize; 2]) -> Result<u64> {
         let [out, inp] = shape;
         if out == 0 || inp == 0 {
             return Err(Error::EmptyShape { shape });
         }
         match self {
-            Self::Affine { bits, group } => AffineConfig { bits, group }
-                .row_bytes(inp)?
-                .and_then(|row| row.checked_mul(out))
-                .and_then(|bytes| u64::try_from(bytes).ok())
-                .ok_or(Error::SizeOverflow { shape }),
+            Self::Affine { bits, group } => AffineConfig::per_group(bits, group).bytes(shape),
             Self::Ggml(ty) => Ok(ty.tensor_bytes(out, inp)?),
         }
     }
@@ -101,11 +97,12 @@ impl Format {
     }
 
     /// The format that a matrix with `n_per_row` input channels gets when this one was asked for: itself where
-    /// rows are whole blocks, else what [`ramp_gguf::fallback`] says. Affine formats fit every row.
+    /// rows are whole blocks, else what [`ramp_gguf::fallback`] says. An affine format's groups become no larger than
+    /// the row.
     #[must_use]
     pub fn fallback(self, n_per_row: usize) -> Self {
         match self {
-            Self::Affine { .. } => self,
+            Self::Affine { bits, group } => Self::Affine { bits, group: group.min(n_per_row.max(1)) },
             Self::Ggml(ty) => Self::Ggml(ramp_gguf::fallback(ty, n_per_row as u64)),
         }
     }
@@ -114,12 +111,6 @@ impl Format {
 impl From<GgmlType> for Format {
     fn from(ty: GgmlType) -> Self {
         Self::Ggml(ty)
-    }
-}
-
-impl From<AffineConfig> for Format {
-    fn from(config: AffineConfig) -> Self {
-        Self::Affine { bits: config.bits, group: config.group }
     }
 }
 
@@ -143,12 +134,9 @@ impl FromStr for Format {
         let unknown = || Error::UnknownFormat { text: text.to_owned() };
         if let Some(rest) = text.strip_prefix("affine") {
             let (bits, group) = rest.split_once("-g").ok_or_else(unknown)?;
-            let config = AffineConfig {
-                bits: bits.parse().map_err(|_| unknown())?,
-                group: group.parse().map_err(|_| unknown())?,
-            };
-            config.validate()?;
-            return Ok(config.into());
+            let (bits, group) = (bits.parse().map_err(|_| unknown())?, group.parse().map_err(|_| unknown())?);
+            AffineConfig::per_group(bits, group).validate()?;
+            return Ok(Self::Affine { bits, group });
         }
         let ty: GgmlType = text.parse().map_err(|_| unknown())?;
         if ty.can_encode() { Ok(Self::Ggml(ty)) } else { Err(Error::NoEncoder { ty }) }
@@ -259,6 +247,7 @@ mod tests {
         assert_eq!(Format::Ggml(GgmlType::Q4_K).fallback(512), Format::Ggml(GgmlType::Q4_K));
         assert_eq!(Format::Ggml(GgmlType::Q4_K).fallback(1600), Format::Ggml(GgmlType::Q5_0));
         let affine = Format::Affine { bits: 4, group: 128 };
-        assert_eq!(affine.fallback(33), affine);
+        assert_eq!(affine.fallback(128), affine);
+        assert_eq!(affine.fallback(33), Format::Affine { bits: 4, group: 33 });
     }
 }

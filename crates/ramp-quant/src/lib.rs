@@ -2,6 +2,7 @@
 
 pub mod affine;
 mod allocation;
+pub mod baseline;
 mod budget;
 mod error;
 mod fold;

@@ -34,7 +34,7 @@ pub fn quantize(
     check_length(weight, shape)?;
     match format {
         Format::Affine { bits, group } => {
-            let matrix = AffineMatrix::quantize(weight, shape, AffineConfig { bits, group })?;
+            let matrix = AffineMatrix::quantize(weight, shape, AffineConfig::per_group(bits, group))?;
             Ok(Quantized { bytes: matrix.pack(), dequantized: matrix.dequantize() })
         }
         Format::Ggml(ty) => {
@@ -81,7 +81,7 @@ mod tests {
         }
         for bits in AffineConfig::MIN_BITS..=AffineConfig::MAX_BITS {
             for shape in [[1, 1], [3, 127], [2, 128], [5, 129], [4, 300]] {
-                let format = Format::Affine { bits, group: 64 };
+                let format = Format::Affine { bits, group: 64 }.fallback(shape[1]);
                 let quantized = quantize(&wave(shape[0] * shape[1]), shape, format, None).unwrap();
                 assert_eq!(quantized.bytes.len() as u64, format.bytes(shape).unwrap(), "{format} {shape:?}");
             }
@@ -103,8 +103,8 @@ mod tests {
         let plain = quantize(&weight, shape, Format::Ggml(GgmlType::Q3_K), None).unwrap();
         assert_ne!(plain.bytes, quantized.bytes, "the imatrix must reach the codec");
 
-        let config = AffineConfig { bits: 3, group: 100 };
-        let quantized = quantize(&weight, shape, config.into(), None).unwrap();
+        let config = AffineConfig::per_group(3, 100);
+        let quantized = quantize(&weight, shape, Format::Affine { bits: 3, group: 100 }, None).unwrap();
         let unpacked = AffineMatrix::unpack(&quantized.bytes, shape, config).unwrap();
         assert_eq!(unpacked.dequantize(), quantized.dequantized);
     }

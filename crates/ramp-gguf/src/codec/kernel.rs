@@ -110,3 +110,39 @@ fn encode_avx512<C: RowCodec>(weights: &[f32], imatrix: Option<&[f32]>, bytes: &
 fn decode_avx512<C: RowCodec>(bytes: &[u8], weights: &mut [f32]) {
     C::decode::<Avx512>(bytes, weights);
 }
+
+/// A computation over slices, for [`vectorized`].
+pub trait Vectorize {
+    /// What it gives.
+    type Output;
+
+    /// The computation. It and what it calls must be `#[inline(always)]`: only then they are compiled for the CPU's
+    /// vectors.
+    fn run(self) -> Self::Output;
+}
+
+/// Runs a computation compiled for the widest vectors that the CPU has. Its results are the same on every CPU, because
+/// no multiplication is fused with an addition.
+pub fn vectorized<T: Vectorize>(work: T) -> T::Output {
+    match Isa::best() {
+        Isa::Portable => work.run(),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the CPU has what the function is compiled for.
+        Isa::Avx2 => unsafe { run_avx2(work) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the CPU has what the function is compiled for.
+        Isa::Avx512 => unsafe { run_avx512(work) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn run_avx2<T: Vectorize>(work: T) -> T::Output {
+    work.run()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn run_avx512<T: Vectorize>(work: T) -> T::Output {
+    work.run()
+}

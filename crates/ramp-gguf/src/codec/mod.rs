@@ -25,6 +25,7 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
+pub use kernel::{Vectorize, vectorized};
 use rayon::prelude::*;
 
 use self::kernel::{Decode, Encode, Isa, RowCodec, kernels};

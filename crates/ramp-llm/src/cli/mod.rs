@@ -2,6 +2,7 @@
 
 mod args;
 mod calibrate;
+mod compare;
 mod device;
 mod eval;
 mod failure;
@@ -38,6 +39,8 @@ enum Command {
     Quantize(Box<quantize::Args>),
     /// Measure models: perplexity, zero-shot tasks, and what each loses against a base model.
     Eval(Box<eval::Args>),
+    /// Quantize a model with several methods and measure what each loses: GPTQ, AWQ and others, and GGUF's types.
+    Compare(compare::Args),
     /// Gather activation statistics and an importance matrix from a text.
     Calibrate(calibrate::Args),
     /// Tell sizes, memory and time of a quantization without reading weights.
@@ -64,6 +67,7 @@ pub(crate) fn main() -> ExitCode {
         match cli.command {
             Command::Quantize(args) => quantize::run(*args),
             Command::Eval(args) => eval::run(&args),
+            Command::Compare(args) => compare::run(&args),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),

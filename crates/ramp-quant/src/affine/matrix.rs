@@ -3,10 +3,9 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::{AffineConfig, MAX_SCALE, MIN_SCALE, bits};
+use super::{AffineConfig, ClipSearch, Grid, MAX_SCALE, ZeroPoint, bits, packed};
 use crate::{
     error::{Error, Result},
-    format::Format,
     quantize::check_length,
 };
 
@@ -17,39 +16,94 @@ pub struct AffineMatrix {
     shape: [usize; 2],
     /// `[out, in]`.
     codes: Vec<u8>,
-    /// `[out, groups]`, each an f16 number.
+    /// `[rows, groups]`, each an f16 number.
     scale: Vec<f32>,
-    /// `[out, groups]`.
-    zero: Vec<u8>,
+    /// `[rows, groups]`.
+    zero: Vec<i16>,
 }
 
 impl AffineMatrix {
     /// Quantizes a row-major matrix `[out, in]` (Eq. 10; see the [module](super)).
     ///
     /// # Errors
-    /// When the configuration is out of range, the slice does not have the shape's length, a weight is NaN or
-    /// infinite, or a group's scale is beyond f16. The error names the first such weight or group.
+    /// When the configuration is out of range, a group is larger than a row, the slice does not have the shape's
+    /// length, a weight is NaN or infinite, or a group's scale is beyond f16. The error names the first such weight
+    /// or group.
     pub fn quantize(weight: &[f32], shape: [usize; 2], config: AffineConfig) -> Result<Self> {
-        config.validate()?;
+        Self::with_grids(weight, shape, config, |_, weights| Grid::of(weights, config))
+    }
+
+    /// As [`AffineMatrix::quantize`], with the range of each group searched for. `importance`, `[in]`, weights the
+    /// squared error of each input channel: the imatrix.
+    ///
+    /// # Errors
+    /// As [`AffineMatrix::quantize`], and when the search's numbers are out of range or the importance is of another
+    /// length, negative or not finite.
+    pub fn quantize_clipped(
+        weight: &[f32],
+        shape: [usize; 2],
+        config: AffineConfig,
+        importance: Option<&[f32]>,
+        clip: &ClipSearch,
+    ) -> Result<Self> {
+        clip.validate()?;
+        let Some(importance) = importance else {
+            return Self::with_grids(weight, shape, config, |_, weights| clip.grid(weights, None, config));
+        };
+        let [_, inp] = shape;
+        check_importance(importance, inp)?;
+        Self::with_grids(weight, shape, config, |start, weights| {
+            let column = start % inp;
+            match importance.get(column..column + weights.len()) {
+                Some(importance) => clip.grid(weights, Some(importance), config),
+                // A group of several rows.
+                None => {
+                    let cycle: Vec<f32> =
+                        importance.iter().copied().cycle().skip(column).take(weights.len()).collect();
+                    clip.grid(weights, Some(&cycle), config)
+                }
+            }
+        })
+    }
+
+    /// Quantizes with a grid for each group; `grid` gets the index of the group's first weight, and its weights.
+    fn with_grids(
+        weight: &[f32],
+        shape: [usize; 2],
+        config: AffineConfig,
+        grid: impl Fn(usize, &[f32]) -> Grid + Sync,
+    ) -> Result<Self> {
+        let layout = config.layout(shape)?;
         check_length(weight, shape)?;
-        let [out, inp] = shape;
-        let groups = config.groups(inp);
+        first_non_finite(weight, shape)?;
+        let groups = layout.groups();
         let mut matrix = Self {
             config,
             shape,
             codes: vec![0; weight.len()],
-            scale: vec![0.0; out * groups],
-            zero: vec![0; out * groups],
+            scale: vec![0.0; layout.rows * groups],
+            zero: vec![0; layout.rows * groups],
         };
         matrix
             .codes
-            .par_chunks_mut(inp)
+            .par_chunks_mut(layout.len)
             .zip(matrix.scale.par_chunks_mut(groups))
             .zip(matrix.zero.par_chunks_mut(groups))
-            .zip(weight.par_chunks(inp))
+            .zip(weight.par_chunks(layout.len))
             .enumerate()
             .find_map_first(|(row, (((codes, scale), zero), weight))| {
-                quantize_row(row, weight, config, codes, scale, zero).err()
+                let parts = weight.chunks(layout.group).zip(codes.chunks_mut(layout.group));
+                for (group, (weight, codes)) in parts.enumerate() {
+                    let grid = grid(row * layout.len + group * layout.group, weight);
+                    if let Err(error) = scale_range(&grid, row, group) {
+                        return Some(error);
+                    }
+                    for (code, &w) in codes.iter_mut().zip(weight) {
+                        *code = grid.code(w) as u8;
+                    }
+                    (scale[group], zero[group]) = (grid.scale, grid.zero as i16);
+                }
+                None
             })
             .map_or(Ok(()), Err)?;
         Ok(matrix)
@@ -58,30 +112,45 @@ impl AffineMatrix {
     /// `s (q - z)`, row-major `[out, in]`.
     #[must_use]
     pub fn dequantize(&self) -> Vec<f32> {
-        let ([_, inp], groups) = (self.shape, self.groups());
+        let layout = self.config.layout(self.shape).expect("the shape was checked at construction");
+        let max_code = f32::from(self.config.max_code());
         let mut weight = vec![0.0; self.codes.len()];
-        weight.par_chunks_mut(inp).enumerate().for_each(|(row, weight)| {
-            for (column, (weight, code)) in weight.iter_mut().zip(&self.codes[row * inp..]).enumerate() {
-                let group = row * groups + column / self.config.group;
-                *weight = (f32::from(*code) - f32::from(self.zero[group])) * self.scale[group];
+        weight.par_chunks_mut(layout.len).enumerate().for_each(|(row, weight)| {
+            let codes = &self.codes[row * layout.len..][..layout.len];
+            let parts = weight.chunks_mut(layout.group).zip(codes.chunks(layout.group));
+            for (group, (weight, codes)) in parts.enumerate() {
+                let at = row * layout.groups() + group;
+                let grid = Grid::new(self.scale[at], f32::from(self.zero[at]), max_code);
+                for (weight, &code) in weight.iter_mut().zip(codes) {
+                    *weight = grid.value(f32::from(code));
+                }
             }
         });
         weight
     }
 
-    /// The stored bytes, row after row: codes, scales (f16, little-endian), zero points. Codes and zero points
-    /// are packed with the lowest bits first, and each part of a row starts at a whole byte.
+    /// The stored bytes, row after row: codes, scales (f16, little-endian), zero points (packed like the codes, or
+    /// i16, little-endian, or none). What is packed has the lowest bits first, and each part of a row starts at a whole
+    /// byte. With [`super::Granularity::Tensor`] the whole matrix is one row.
     ///
-    /// There are as many as [`Format::bytes`] says.
+    /// There are as many as [`AffineConfig::bytes`] says.
     #[must_use]
     pub fn pack(&self) -> Vec<u8> {
-        let ([_, inp], groups, width) = (self.shape, self.groups(), self.config.bits);
+        let layout = self.config.layout(self.shape).expect("the shape was checked at construction");
+        let (groups, width) = (layout.groups(), self.config.bits);
         let mut bytes = Vec::new();
         let parts = self.scale.chunks_exact(groups).zip(self.zero.chunks_exact(groups));
-        for (codes, (scale, zero)) in self.codes.chunks_exact(inp).zip(parts) {
+        for (codes, (scale, zero)) in self.codes.chunks_exact(layout.len).zip(parts) {
             bits::pack(codes, width, &mut bytes);
             bytes.extend(scale.iter().flat_map(|&scale| f16::from_f32(scale).to_le_bytes()));
-            bits::pack(zero, width, &mut bytes);
+            match self.config.zero_point {
+                ZeroPoint::InRange | ZeroPoint::Clamped => {
+                    let zero: Vec<u8> = zero.iter().map(|&zero| zero as u8).collect();
+                    bits::pack(&zero, width, &mut bytes);
+                }
+                ZeroPoint::Printed => bytes.extend(zero.iter().flat_map(|zero| zero.to_le_bytes())),
+                ZeroPoint::Symmetric => {}
+            }
         }
         bytes
     }
@@ -91,21 +160,30 @@ impl AffineMatrix {
     /// # Errors
     /// When the number of bytes is not that of the shape, or a scale is negative, infinite or NaN.
     pub fn unpack(bytes: &[u8], shape: [usize; 2], config: AffineConfig) -> Result<Self> {
-        let format = Format::from(config);
-        let (expected, found) = (format.bytes(shape)?, bytes.len() as u64);
+        let (expected, found) = (config.bytes(shape)?, bytes.len() as u64);
         if expected != found {
-            return Err(Error::PackedLength { format, shape, expected, found });
+            return Err(Error::PackedLength { config, shape, expected, found });
         }
-        let [out, inp] = shape;
-        let groups = config.groups(inp);
-        let packed = |n: usize| (n * usize::from(config.bits)).div_ceil(8);
-        let (mut codes, mut zero) = (vec![0; out * inp], vec![0; out * groups]);
-        let mut scale = Vec::with_capacity(out * groups);
-        for (row, bytes) in bytes.chunks_exact(bytes.len() / out).enumerate() {
-            let (packed_codes, rest) = bytes.split_at(packed(inp));
-            let (scales, packed_zero) = rest.split_at(2 * groups);
-            bits::unpack(packed_codes, config.bits, &mut codes[row * inp..][..inp]);
-            bits::unpack(packed_zero, config.bits, &mut zero[row * groups..][..groups]);
+        let layout = config.layout(shape)?;
+        let groups = layout.groups();
+        let code_bytes = packed(layout.len, config.bits).ok_or(Error::SizeOverflow { shape })?;
+        let (mut codes, mut zero) = (vec![0; layout.rows * layout.len], Vec::new());
+        let mut scale = Vec::with_capacity(layout.rows * groups);
+        let mut packed_zero = vec![0; groups];
+        for (row, bytes) in bytes.chunks_exact(bytes.len() / layout.rows).enumerate() {
+            let (packed_codes, rest) = bytes.split_at(code_bytes);
+            let (scales, zeros) = rest.split_at(2 * groups);
+            bits::unpack(packed_codes, config.bits, &mut codes[row * layout.len..][..layout.len]);
+            match config.zero_point {
+                ZeroPoint::InRange | ZeroPoint::Clamped => {
+                    bits::unpack(zeros, config.bits, &mut packed_zero);
+                    zero.extend(packed_zero.iter().map(|&zero| i16::from(zero)));
+                }
+                ZeroPoint::Printed => {
+                    zero.extend(zeros.as_chunks::<2>().0.iter().map(|&zero| i16::from_le_bytes(zero)));
+                }
+                ZeroPoint::Symmetric => zero.extend(vec![i16::from(config.max_code() / 2) + 1; groups]),
+            }
             for (group, bytes) in scales.as_chunks::<2>().0.iter().enumerate() {
                 let value = f16::from_le_bytes(*bytes).to_f32();
                 check_scale(row, group, value)?;
@@ -121,17 +199,16 @@ impl AffineMatrix {
         shape: [usize; 2],
         codes: Vec<u8>,
         scale: Vec<f32>,
-        zero: Vec<u8>,
+        zero: Vec<i16>,
     ) -> Result<Self> {
-        let matrix = Self { config, shape, codes, scale, zero };
-        let groups = matrix.groups();
-        for (index, &scale) in matrix.scale.iter().enumerate() {
+        let groups = config.layout(shape)?.groups();
+        for (index, &scale) in scale.iter().enumerate() {
             check_scale(index / groups, index % groups, scale)?;
         }
-        Ok(matrix)
+        Ok(Self { config, shape, codes, scale, zero })
     }
 
-    /// Width of the codes and size of the groups.
+    /// Width of the codes, groups and kind of zero point.
     #[must_use]
     pub const fn config(&self) -> AffineConfig {
         self.config
@@ -149,52 +226,43 @@ impl AffineMatrix {
         &self.codes
     }
 
-    /// Scales, row-major `[out, groups]`; each is an f16 number.
+    /// Scales, row-major as [`AffineConfig::scales`] says; each is an f16 number.
     #[must_use]
     pub fn scale(&self) -> &[f32] {
         &self.scale
     }
 
-    /// Zero points, row-major `[out, groups]`.
+    /// Zero points, row-major as [`AffineConfig::scales`] says.
     #[must_use]
-    pub fn zero(&self) -> &[u8] {
+    pub fn zero(&self) -> &[i16] {
         &self.zero
-    }
-
-    const fn groups(&self) -> usize {
-        self.config.groups(self.shape[1])
     }
 }
 
-/// The operations and their order are those of [`super::quantize`], so that both give the same bits.
-fn quantize_row(
-    row: usize,
-    weight: &[f32],
-    config: AffineConfig,
-    codes: &mut [u8],
-    scale: &mut [f32],
-    zero: &mut [u8],
-) -> Result<()> {
-    if let Some(column) = weight.iter().position(|w| !w.is_finite()) {
-        return Err(Error::NonFinite { row, column, value: weight[column] });
+/// Names the first weight that is NaN or infinite.
+pub(crate) fn first_non_finite(weight: &[f32], shape: [usize; 2]) -> Result<()> {
+    match weight.iter().position(|w| !w.is_finite()) {
+        Some(at) => Err(Error::NonFinite { row: at / shape[1], column: at % shape[1], value: weight[at] }),
+        None => Ok(()),
     }
-    let max_code = f32::from(config.max_code());
-    let groups = weight.chunks(config.group).zip(codes.chunks_mut(config.group));
-    for (group, (weight, codes)) in groups.enumerate() {
-        let min = weight.iter().copied().fold(0.0, f32::min);
-        let max = weight.iter().copied().fold(0.0, f32::max);
-        let exact = ((max - min) / max_code).max(MIN_SCALE);
-        let s = f16::from_f32(exact).to_f32();
-        if s > MAX_SCALE {
-            return Err(Error::ScaleRange { row, group, value: exact });
-        }
-        let z = (-min / s).round_ties_even().clamp(0.0, max_code);
-        for (code, w) in codes.iter_mut().zip(weight) {
-            *code = (w / s + z).round_ties_even().clamp(0.0, max_code) as u8;
-        }
-        (scale[group], zero[group]) = (s, z as u8);
+}
+
+/// Checks the importance of input channels.
+pub(crate) fn check_importance(importance: &[f32], inp: usize) -> Result<()> {
+    if importance.len() != inp {
+        return Err(Error::CalibrationWidth { what: "importance", expected: inp, found: importance.len() });
     }
-    Ok(())
+    match importance.iter().position(|h| !(h.is_finite() && *h >= 0.0)) {
+        Some(channel) => {
+            Err(Error::CalibrationValue { what: "importance", channel, value: importance[channel] })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks that a grid's scale can be stored.
+pub(crate) fn scale_range(grid: &Grid, row: usize, group: usize) -> Result<()> {
+    check_scale(row, group, grid.scale)
 }
 
 fn check_scale(row: usize, group: usize, value: f32) -> Result<()> {

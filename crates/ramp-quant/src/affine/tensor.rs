@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use super::{AffineConfig, AffineMatrix, MAX_SCALE, MIN_SCALE};
+use super::{AffineConfig, AffineMatrix, Layout, MAX_SCALE, MIN_SCALE, ZeroPoint, grid::PRINTED_LEAST};
 use crate::error::{Error, Result};
 
 /// An affine matrix on a device. Rows are output channels.
@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 pub struct AffineTensor {
     /// Codes, `[out, in]`.
     pub codes: Tensor<2, Int>,
-    /// Scales, `[out, groups]`; each is an f16 number.
+    /// Scales, `[rows, groups]` as [`AffineConfig::scales`] says; each is an f16 number.
     pub scale: Tensor<2>,
-    /// Zero points, `[out, groups]`; each is an integer.
+    /// Zero points, of the same shape; each is an integer.
     pub zero: Tensor<2>,
-    /// Width of the codes and size of the groups.
+    /// Width of the codes, groups and kind of zero point.
     pub config: AffineConfig,
 }
 
@@ -26,16 +26,13 @@ pub struct AffineTensor {
 /// When the configuration is out of range, the matrix is empty, a weight is NaN or infinite, a group's scale is
 /// beyond f16, or the device fails.
 pub fn quantize(weight: Tensor<2>, config: &AffineConfig) -> Result<AffineTensor> {
-    config.validate()?;
-    let shape @ [_, inp] = weight.dims();
-    if shape.contains(&0) {
-        return Err(Error::EmptyShape { shape });
-    }
-    let weight = weight.cast(FloatDType::F32);
+    let shape = weight.dims();
+    let layout = config.layout(shape)?;
+    let weight = weight.cast(FloatDType::F32).reshape([layout.rows, layout.len]);
     let (mut codes, mut scale, mut zero) = (Vec::new(), Vec::new(), Vec::new());
-    for part in parts(inp, config.group) {
+    for part in parts(layout) {
         let columns = weight.clone().narrow(1, part.start, part.len);
-        let (q, s, z) = quantize_part(columns, part.group, f32::from(config.max_code()));
+        let (q, s, z) = quantize_part(columns, part.group, *config);
         codes.push(q);
         scale.push(s);
         zero.push(z);
@@ -48,12 +45,8 @@ pub fn quantize(weight: Tensor<2>, config: &AffineConfig) -> Result<AffineTensor
         // The slow path knows which weight it is.
         AffineMatrix::quantize(&to_host(weight)?, shape, *config)?;
     }
-    Ok(AffineTensor {
-        codes: if codes.len() == 1 { codes.remove(0) } else { Tensor::cat(codes, 1) },
-        scale,
-        zero: concatenate(zero),
-        config: *config,
-    })
+    let codes = if codes.len() == 1 { codes.remove(0) } else { Tensor::cat(codes, 1) };
+    Ok(AffineTensor { codes: codes.reshape(shape), scale, zero: concatenate(zero), config: *config })
 }
 
 /// Quantizes and dequantizes: the weights that remain of a matrix `[out, in]`.
@@ -71,16 +64,18 @@ impl AffineTensor {
     /// When the fields were replaced by tensors whose shapes do not belong together.
     #[must_use]
     pub fn dequantize(&self) -> Tensor<2> {
-        let [out, inp] = self.codes.dims();
-        let codes = self.codes.clone().float().cast(FloatDType::F32);
-        let parts = parts(inp, self.config.group).map(|part| {
+        let shape = self.codes.dims();
+        let layout = self.config.layout(shape).expect("the fields belong together");
+        let rows = layout.rows;
+        let codes = self.codes.clone().float().cast(FloatDType::F32).reshape([rows, layout.len]);
+        let parts = parts(layout).map(|part| {
             let groups = part.len / part.group;
-            let first = part.start / self.config.group;
-            let per_group = |x: &Tensor<2>| x.clone().narrow(1, first, groups).reshape([out, groups, 1]);
-            let q = codes.clone().narrow(1, part.start, part.len).reshape([out, groups, part.group]);
-            ((q - per_group(&self.zero)) * per_group(&self.scale)).reshape([out, part.len])
+            let first = part.start / layout.group;
+            let per_group = |x: &Tensor<2>| x.clone().narrow(1, first, groups).reshape([rows, groups, 1]);
+            let q = codes.clone().narrow(1, part.start, part.len).reshape([rows, groups, part.group]);
+            ((q - per_group(&self.zero)) * per_group(&self.scale)).reshape([rows, part.len])
         });
-        concatenate(parts.collect())
+        concatenate(parts.collect()).reshape(shape)
     }
 
     /// Copies the parts to host memory.
@@ -88,12 +83,8 @@ impl AffineTensor {
     /// # Errors
     /// When the device fails, or the fields were replaced by tensors that are no affine matrix.
     pub fn to_matrix(&self) -> Result<AffineMatrix> {
-        self.config.validate()?;
-        let shape @ [out, inp] = self.codes.dims();
-        if shape.contains(&0) {
-            return Err(Error::EmptyShape { shape });
-        }
-        let expected = [out, self.config.groups(inp)];
+        let shape = self.codes.dims();
+        let expected = self.config.scales(shape)?;
         for (part, found) in [("scales", self.scale.dims()), ("zero points", self.zero.dims())] {
             if found != expected {
                 return Err(Error::AffineShape { part, expected, found });
@@ -104,9 +95,9 @@ impl AffineTensor {
         AffineMatrix::from_parts(
             self.config,
             shape,
-            self.narrow_codes(codes, inp)?,
+            self.narrow_codes(codes, shape[1])?,
             to_host(self.scale.clone())?,
-            self.narrow_codes(zero, expected[1])?,
+            self.narrow_zeros(zero, expected[1])?,
         )
     }
 
@@ -114,7 +105,7 @@ impl AffineTensor {
     #[must_use]
     pub fn from_matrix(matrix: &AffineMatrix, device: &Device) -> Self {
         let (config, shape) = (matrix.config(), matrix.shape());
-        let groups = [shape[0], config.groups(shape[1])];
+        let groups = config.scales(shape).expect("a matrix has a possible shape");
         let codes: Vec<i32> = matrix.codes().iter().map(|&code| i32::from(code)).collect();
         let zero: Vec<f32> = matrix.zero().iter().map(|&zero| f32::from(zero)).collect();
         let scale = matrix.scale().to_vec();
@@ -142,6 +133,20 @@ impl AffineTensor {
         Ok(Self::from_matrix(&AffineMatrix::unpack(bytes, shape, *config)?, device))
     }
 
+    fn narrow_zeros(&self, zeros: Vec<i32>, per_row: usize) -> Result<Vec<i16>> {
+        let (bits, max_code) = (self.config.bits, i32::from(self.config.max_code()));
+        let possible = match self.config.zero_point {
+            ZeroPoint::InRange | ZeroPoint::Clamped => 0..=max_code,
+            ZeroPoint::Printed => i32::from(i16::MIN)..=i32::from(i16::MAX),
+            ZeroPoint::Symmetric => max_code / 2 + 1..=max_code / 2 + 1,
+        };
+        let narrow = |(index, zero): (usize, i32)| {
+            let fits = i16::try_from(zero).ok().filter(|_| possible.contains(&zero));
+            fits.ok_or(Error::CodeRange { row: index / per_row, value: zero.into(), bits })
+        };
+        zeros.into_iter().enumerate().map(narrow).collect()
+    }
+
     fn narrow_codes(&self, codes: Vec<i32>, per_row: usize) -> Result<Vec<u8>> {
         let narrow = |(index, code): (usize, i32)| {
             let (row, bits) = (index / per_row, self.config.bits);
@@ -160,26 +165,55 @@ struct Part {
 }
 
 /// The whole groups of a row, and the short one after them.
-fn parts(inp: usize, group: usize) -> impl Iterator<Item = Part> {
-    let whole = inp / group * group;
-    let tail = inp - whole;
+fn parts(layout: Layout) -> impl Iterator<Item = Part> {
+    let Layout { len, group, .. } = layout;
+    let whole = len / group * group;
+    let tail = len - whole;
     [Part { start: 0, len: whole, group }, Part { start: whole, len: tail, group: tail }]
         .into_iter()
         .filter(|part| part.len > 0)
 }
 
-/// Codes `[out, len]`, scales and zero points `[out, len / group]` of columns `[out, len]`.
-fn quantize_part(weight: Tensor<2>, group: usize, max_code: f32) -> (Tensor<2, Int>, Tensor<2>, Tensor<2>) {
-    let [out, len] = weight.dims();
-    let groups = len / group;
-    let weight = weight.reshape([out, groups, group]);
-    let min = weight.clone().min_dim(2).clamp_max(0.0); // [out, groups, 1]
-    let max = weight.clone().max_dim(2).clamp_min(0.0);
-    let exact = ((max - min.clone()) / max_code).clamp_min(MIN_SCALE);
-    let scale = exact.cast(FloatDType::F16).cast(FloatDType::F32);
-    let zero = (-min / scale.clone()).round().clamp(0.0, max_code);
-    let codes = (weight / scale.clone() + zero.clone()).round().clamp(0.0, max_code);
-    (codes.int().reshape([out, len]), scale.reshape([out, groups]), zero.reshape([out, groups]))
+/// Codes `[rows, len]`, scales and zero points `[rows, len / group]` of columns `[rows, len]`.
+fn quantize_part(
+    weight: Tensor<2>,
+    group: usize,
+    config: AffineConfig,
+) -> (Tensor<2, Int>, Tensor<2>, Tensor<2>) {
+    let [rows, len] = weight.dims();
+    let (groups, max_code) = (len / group, f32::from(config.max_code()));
+    let weight = weight.reshape([rows, groups, group]);
+    let min = weight.clone().min_dim(2); // [rows, groups, 1]
+    let max = weight.clone().max_dim(2);
+    let round = |exact: Tensor<3>| exact.clamp_min(MIN_SCALE).cast(FloatDType::F16).cast(FloatDType::F32);
+    let largest = || Tensor::cat(vec![-min.clone(), max.clone()], 2).max_dim(2).clamp_min(0.0);
+    let (scale, zero) = match config.zero_point {
+        ZeroPoint::InRange => {
+            let (min, max) = (min.clamp_max(0.0), max.clamp_min(0.0));
+            let scale = round((max - min.clone()) / max_code);
+            (scale.clone(), (-min / scale).round().clamp(0.0, max_code))
+        }
+        ZeroPoint::Printed => {
+            let exact =
+                Tensor::cat(vec![(max.clone() - min.clone()) / max_code, largest() * PRINTED_LEAST], 2);
+            let scale = round(exact.max_dim(2));
+            (scale.clone(), (-min / scale).round())
+        }
+        ZeroPoint::Clamped => {
+            let scale = round((max - min.clone()) / max_code);
+            (scale.clone(), (-min / scale).round().clamp(0.0, max_code))
+        }
+        ZeroPoint::Symmetric => {
+            let largest = largest();
+            let scale = round((largest.clone() + largest) / max_code);
+            let zero = scale.zeros_like() + (max_code + 1.0) * 0.5;
+            (scale, zero)
+        }
+    };
+    // As the host has it; `recip` may be an approximation on some device.
+    let inverse = scale.ones_like() / scale.clone();
+    let codes = (weight * inverse + zero.clone()).round().clamp(0.0, max_code);
+    (codes.int().reshape([rows, len]), scale.reshape([rows, groups]), zero.reshape([rows, groups]))
 }
 
 fn concatenate(mut parts: Vec<Tensor<2>>) -> Tensor<2> {

@@ -1,9 +1,11 @@
 //! The Hessian, its order of columns and its factors.
 
+use std::ops::Range;
+
 use ramp_model::Gram;
 use rayon::prelude::*;
 
-use super::GptqConfig;
+use super::{GptqConfig, Lane};
 use crate::error::{Error, Result};
 
 /// Columns of the panel that is factored at once.
@@ -18,13 +20,13 @@ const MAX_RAISES: i32 = 4;
 pub struct Hessian {
     n: usize,
     /// Row-major `[in, in]`, damped.
-    pub(super) h: Vec<f32>,
+    pub(crate) h: Vec<f32>,
     /// Mean of x² per input channel, not damped: the imatrix.
-    pub(super) mean_sq: Vec<f32>,
+    pub(crate) mean_sq: Vec<f32>,
     /// Columns in the order of rounding, super-block by super-block.
-    pub(super) order: Vec<usize>,
+    pub(crate) order: Vec<usize>,
     /// `feedback[i * n + j]` is `U_ji`, what the error of the `j`-th rounded column moves the `i`-th by, `j < i`.
-    pub(super) feedback: Vec<f32>,
+    pub(crate) feedback: Vec<f32>,
     damping: f64,
 }
 
@@ -85,6 +87,16 @@ impl Hessian {
     #[must_use]
     pub const fn damping(&self) -> f64 {
         self.damping
+    }
+
+    /// Adds `Σ_j e_j U_ji` over rounded columns `j` to the `i`-th column in the order; `error` is by column.
+    pub(crate) fn add_feedback(&self, w: &mut Lane, error: &[Lane], i: usize, rounded: Range<usize>) {
+        let factors = &self.feedback[i * self.n..][rounded.clone()];
+        for (&column, &factor) in self.order[rounded].iter().zip(factors) {
+            for (w, e) in w.iter_mut().zip(&error[column]) {
+                *w += factor * e;
+            }
+        }
     }
 
     /// `tr(E H Eᵀ)` of an error `[out, in]`: the squared error of the layer's output, summed over its channels.

@@ -11,7 +11,25 @@ mod factor;
 mod refine;
 mod round;
 
+pub(crate) use self::refine::{product, refine};
 pub use self::{factor::Hessian, round::gptq};
+
+/// Rows that are rounded together: a column of them fills whole registers.
+pub(crate) const ROWS: usize = 32;
+
+/// One value for each of the rows that are rounded together.
+pub(crate) type Lane = [f32; ROWS];
+
+/// Up to [`ROWS`] rows of `n` values, by column; rows that are missing are zero.
+pub(crate) fn lanes(rows: &[f32], n: usize) -> Vec<Lane> {
+    let mut columns = vec![[0.0; ROWS]; n];
+    for (row, values) in rows.chunks_exact(n).enumerate() {
+        for (column, &value) in columns.iter_mut().zip(values) {
+            column[row] = value;
+        }
+    }
+    columns
+}
 
 use serde::{Deserialize, Serialize};
 

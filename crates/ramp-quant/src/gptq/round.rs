@@ -3,17 +3,11 @@
 use ramp_gguf::{BlockGrid, GgmlType, block_grid, has_grid, set_codes};
 use rayon::prelude::*;
 
-use super::{GptqConfig, factor::Hessian, refine::refine};
+use super::{GptqConfig, Lane, ROWS, factor::Hessian, lanes, refine::refine};
 use crate::{
     error::{Error, Result},
     quantize::{Quantized, check_length},
 };
-
-/// Rows that are rounded together: a column of them fills whole registers.
-pub(super) const ROWS: usize = 32;
-
-/// One value for each of the rows that are rounded together.
-pub(super) type Lane = [f32; ROWS];
 
 /// Quantizes a row-major matrix `[out, in]` to a ggml type with GPTQ rounding.
 ///
@@ -67,30 +61,25 @@ fn shifted(error: ramp_gguf::Error, rows: usize, columns: usize) -> Error {
 }
 
 /// Up to [`ROWS`] rows on their way.
-pub(super) struct Chunk<'a> {
-    pub(super) ty: GgmlType,
-    pub(super) hessian: &'a Hessian,
+struct Chunk<'a> {
+    ty: GgmlType,
+    hessian: &'a Hessian,
     first_row: usize,
     rows: usize,
     /// By column; rows that are missing are zero.
-    pub(super) weight: Vec<Lane>,
+    weight: Vec<Lane>,
     /// `w - q`, by column, zero where not rounded yet.
-    pub(super) error: Vec<Lane>,
+    error: Vec<Lane>,
     /// By column.
-    pub(super) codes: Vec<[u8; ROWS]>,
+    codes: Vec<[u8; ROWS]>,
     /// By super-block, then by row.
-    pub(super) grids: Vec<Vec<BlockGrid>>,
+    grids: Vec<Vec<BlockGrid>>,
 }
 
 impl<'a> Chunk<'a> {
     fn new(weight: &[f32], first_row: usize, ty: GgmlType, hessian: &'a Hessian) -> Self {
         let n = hessian.width();
-        let mut columns = vec![[0.0; ROWS]; n];
-        for (row, weights) in weight.chunks_exact(n).enumerate() {
-            for (column, &weight) in columns.iter_mut().zip(weights) {
-                column[row] = weight;
-            }
-        }
+        let columns = lanes(weight, n);
         Self {
             ty,
             hessian,
@@ -109,7 +98,19 @@ impl<'a> Chunk<'a> {
         for done in (0..order.len()).step_by(block) {
             self.round_block(done, bytes)?;
         }
-        refine(&mut self, config.refine_passes);
+        let (grids, codes) = (&self.grids, &mut self.codes);
+        refine(
+            self.hessian,
+            &self.weight,
+            &mut self.error,
+            self.rows,
+            config.refine_passes,
+            |i, row, target| {
+                let grid = &grids[i / block][row];
+                codes[i][row] = grid.nearest(i % block, target);
+                grid.weight(i % block, codes[i][row])
+            },
+        );
 
         let (n_blocks, size) = (self.grids.len(), self.ty.type_size());
         for (at, encoded) in bytes.chunks_exact_mut(size).enumerate() {
@@ -132,7 +133,7 @@ impl<'a> Chunk<'a> {
         let mut corrected: Vec<Lane> = (done..done + block)
             .map(|i| {
                 let mut w = self.weight[order[i]];
-                self.add_feedback(&mut w, i, 0..done);
+                self.hessian.add_feedback(&mut w, &self.error, i, 0..done);
                 w
             })
             .collect();
@@ -156,7 +157,7 @@ impl<'a> Chunk<'a> {
         }
 
         for (i, corrected) in (done..).zip(&mut corrected) {
-            self.add_feedback(corrected, i, done..i);
+            self.hessian.add_feedback(corrected, &self.error, i, done..i);
             let column = order[i];
             for (row, grid) in grids.iter().enumerate() {
                 let code = grid.nearest(column % block, corrected[row]);
@@ -166,18 +167,5 @@ impl<'a> Chunk<'a> {
         }
         self.grids[b] = grids;
         Ok(())
-    }
-
-    /// Adds `Σ_j e_j U_ji` over rounded columns `j` to the `i`-th column in the order.
-    fn add_feedback(&self, w: &mut Lane, i: usize, rounded: std::ops::Range<usize>) {
-        let Hessian { order, feedback, .. } = self.hessian;
-        let n = self.hessian.width();
-        let factors = &feedback[i * n..][rounded.clone()];
-        for (&column, &factor) in order[rounded].iter().zip(factors) {
-            let error = &self.error[column];
-            for (w, e) in w.iter_mut().zip(error) {
-                *w += factor * e;
-            }
-        }
     }
 }

@@ -1,0 +1,7 @@
+//! Tests of the public interface.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+
+mod fixture;
+mod model;
+mod reference;
+mod refused;
