@@ -1,18 +1,36 @@
-//! The policy on the device: state to the parameters of a squashed Gaussian.
-
-use burn::tensor::Tensor;
+//! The policy: states to the parameters of a squashed Gaussian, and back from a loss of its samples.
 
 use crate::{
     config::SacConfig,
-    mlp::{Mlp, MlpShape},
-    squashed,
+    error::Result,
+    networks::Networks,
+    shape::MlpShape,
+    squashed::Squash,
 };
 
 /// The policy network with the bounds of its spread.
 #[derive(Clone, Debug)]
 pub(crate) struct Actor {
-    pub(crate) net: Mlp,
+    pub(crate) net: Networks,
+    pub(crate) gaussian: Gaussian,
+}
+
+/// How outputs of the network become a distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Gaussian {
     pub(crate) log_std_range: [f64; 2],
+    pub(crate) squash: Squash,
+}
+
+/// Reparameterised actions of some rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Samples {
+    /// Actions, `[batch, action]`.
+    pub(crate) actions: Vec<f32>,
+    /// log π, summed over the action elements, `[batch]`.
+    pub(crate) log_pi: Vec<f64>,
+    /// u, σ ε, and d log σ / d raw, `[batch, action]`.
+    parts: Vec<[f64; 3]>,
 }
 
 impl Actor {
@@ -22,25 +40,65 @@ impl Actor {
         MlpShape { networks: 1, inputs: config.state_dim, hidden: config.hidden, outputs }
     }
 
-    /// µ and log σ, `[batch, action]` each, for `states` `[batch, state]`.
-    pub(crate) fn distribution(&self, states: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let output: Tensor<2> = self.net.forward(states.unsqueeze()).squeeze_dim(0);
-        let mut halves = output.chunk(2, 1);
-        let raw = halves.pop().expect("two halves");
-        let mu = halves.pop().expect("two halves");
+    /// Actions for `states` `[batch, state]` from standard normal `noise` `[batch, action]`.
+    pub(crate) fn sample(&self, states: &[f32], noise: &[f32]) -> Result<Samples> {
+        Ok(self.gaussian.sample(&self.net.forward(states)?, noise, self.net.shape.outputs / 2))
+    }
+}
+
+impl Gaussian {
+    pub(crate) fn of(config: &SacConfig) -> Self {
+        Self { log_std_range: config.log_std_range(), squash: config.squash }
+    }
+
+    /// log σ, and its derivative, from the raw output x: min + (max - min) (tanh x + 1) / 2.
+    pub(crate) fn log_std(self, raw: f64) -> (f64, f64) {
         let [min, max] = self.log_std_range;
-        (mu, (raw.tanh() + 1.0) * (0.5 * (max - min)) + min)
+        let (half, tanh) = (0.5 * (max - min), raw.tanh());
+        (min + half * (tanh + 1.0), half * (1.0 - tanh * tanh))
     }
 
-    /// A reparameterised action `[batch, action]` and its log π `[batch, 1]`, for `states`
-    /// `[batch, state]` and standard normal `epsilon` `[batch, action]`.
-    pub(crate) fn sample(&self, states: Tensor<2>, epsilon: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        let (mu, log_std) = self.distribution(states);
-        squashed::sample(mu, log_std, epsilon)
+    /// `outputs`: `[batch, 2 action]`, `noise`: `[batch, action]`.
+    pub(crate) fn sample(self, outputs: &[f32], noise: &[f32], width: usize) -> Samples {
+        let mut samples = Samples {
+            actions: Vec::with_capacity(noise.len()),
+            log_pi: Vec::with_capacity(noise.len() / width),
+            parts: Vec::with_capacity(noise.len()),
+        };
+        for (output, noise) in outputs.chunks_exact(2 * width).zip(noise.chunks_exact(width)) {
+            let (mu, raw) = output.split_at(width);
+            let mut log_pi = 0.0;
+            for ((&mu, &raw), &epsilon) in mu.iter().zip(raw).zip(noise) {
+                let (mu, epsilon) = (f64::from(mu), f64::from(epsilon));
+                let (log_std, slope) = self.log_std(f64::from(raw));
+                let spread = log_std.exp() * epsilon;
+                log_pi += self.squash.log_prob(mu, log_std, epsilon);
+                samples.actions.push(self.squash.action((mu + spread) as f32));
+                samples.parts.push([mu + spread, spread, slope]);
+            }
+            samples.log_pi.push(log_pi);
+        }
+        samples
     }
 
-    /// The same policy without autodiff.
-    pub(crate) fn plain(&self) -> Self {
-        Self { net: self.net.plain(), log_std_range: self.log_std_range }
+    /// Slopes at the outputs, `[batch, 2 action]`, of mean(α log π + f(a)), where `by_action` `[batch, action]` are
+    /// the slopes of mean f at the actions.
+    pub(crate) fn pull_back(self, samples: &Samples, alpha: f64, by_action: &[f32]) -> Vec<f32> {
+        let batch = samples.log_pi.len();
+        let width = by_action.len() / batch;
+        let share = alpha / batch as f64;
+        let mut outer = vec![0.0; 2 * by_action.len()];
+        let rows = samples.parts.chunks_exact(width).zip(by_action.chunks_exact(width));
+        for (outer, (parts, by_action)) in outer.chunks_exact_mut(2 * width).zip(rows) {
+            let (by_mu, by_raw) = outer.split_at_mut(width);
+            for at in 0..width {
+                let [u, spread, slope] = parts[at];
+                let by_u =
+                    share * self.squash.correction_slope(u) + f64::from(by_action[at]) * self.squash.slope(u);
+                by_mu[at] = by_u as f32;
+                by_raw[at] = ((by_u * spread - share) * slope) as f32;
+            }
+        }
+        outer
     }
 }

@@ -2,9 +2,11 @@
 //! between updates.
 
 use crate::{
+    actor::Gaussian,
     error::{Error, Result},
-    mlp::{LAYER_NORM_EPSILON, PARAM_NAMES, PARAMS},
-    squashed,
+    host::mlp::HostMlp,
+    shape::{MlpShape, PARAM_NAMES},
+    squashed::Squash,
 };
 
 /// A named tensor: name, shape, row-major values. What a safetensors file holds.
@@ -13,18 +15,17 @@ pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
 /// Name of the tensor `[2]` with the bounds of log σ.
 const LOG_STD_RANGE: &str = "log_std_range";
 
-/// Deterministic inference of a trained actor (Table 27) on the host.
+/// Name of the tensor `[1]` that says what squashes an action: 0 or absent for the sigmoid, 1 for tanh.
+const SQUASH: &str = "squash";
+
+/// Inference of a trained actor (Table 27) on the host.
 ///
 /// One forward pass of the paper's network takes tens of microseconds: a product with a row of
 /// weights is skipped where ReLU left a zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActorNet {
-    inputs: usize,
-    hidden: [usize; 3],
-    actions: usize,
-    /// In [`PARAM_NAMES`]' order; weights `[in, out]`.
-    params: [Vec<f32>; PARAMS],
-    log_std_range: [f32; 2],
+    net: HostMlp,
+    gaussian: Gaussian,
 }
 
 impl ActorNet {
@@ -35,174 +36,160 @@ impl ActorNet {
     /// [`Error::MissingTensor`] or [`Error::TensorShape`] names the tensor at fault;
     /// [`Error::Value`] if it holds NaN or infinity, or if the bounds of log σ are reversed.
     pub fn from_tensors(tensors: &[NamedTensor]) -> Result<Self> {
-        let [w1, w2, w3, w4] = [PARAM_NAMES[0], PARAM_NAMES[4], PARAM_NAMES[8], PARAM_NAMES[10]];
-        let (h1, inputs) = matrix_dims(tensors, w1)?;
-        let (h2, _) = matrix_dims(tensors, w2)?;
-        let (h3, _) = matrix_dims(tensors, w3)?;
-        let (outputs, _) = matrix_dims(tensors, w4)?;
-        if outputs % 2 == 1 {
-            return Err(shape_error(find(tensors, w4)?, &[outputs.saturating_add(1), h3]));
-        }
-        let shapes: [&[usize]; PARAMS] = [
-            &[h1, inputs],
-            &[h1],
-            &[h1],
-            &[h1],
-            &[h2, h1],
-            &[h2],
-            &[h2],
-            &[h2],
-            &[h3, h2],
-            &[h3],
-            &[outputs, h3],
-            &[outputs],
-        ];
-        let mut params: [Vec<f32>; PARAMS] = Default::default();
-        for ((param, name), shape) in params.iter_mut().zip(PARAM_NAMES).zip(shapes) {
-            let values = values(tensors, name, shape)?;
-            *param = match *shape {
-                [rows, columns] => transpose(values, rows, columns),
-                _ => values.to_vec(),
-            };
+        let net = read_net(tensors)?;
+        if net.shape.outputs % 2 == 1 {
+            let expected = [net.shape.outputs.saturating_add(1), net.shape.hidden[2]];
+            return Err(shape_error(find(tensors, PARAM_NAMES[10])?, &expected));
         }
         let range = values(tensors, LOG_STD_RANGE, &[2])?;
         if range[0] > range[1] {
             let (what, value) = (format!("{LOG_STD_RANGE}[0]"), f64::from(range[0]));
             return Err(Error::Value { what, value, rule: "at most log_std_range[1]" });
         }
-        let log_std_range = [range[0], range[1]];
-        Ok(Self { inputs, hidden: [h1, h2, h3], actions: outputs / 2, params, log_std_range })
+        let squash = match tensors.iter().any(|(name, ..)| name == SQUASH) {
+            false => Squash::Sigmoid,
+            true => match values(tensors, SQUASH, &[1])?[0] {
+                0.0 => Squash::Sigmoid,
+                1.0 => Squash::Tanh,
+                other => {
+                    let (what, value) = (format!("{SQUASH}[0]"), f64::from(other));
+                    return Err(Error::Value { what, value, rule: "0 or 1" });
+                }
+            },
+        };
+        let log_std_range = [f64::from(range[0]), f64::from(range[1])];
+        Ok(Self { net, gaussian: Gaussian { log_std_range, squash } })
     }
 
     /// The network as named tensors, ready for a safetensors file: `fc1.weight`, `fc1.bias`,
     /// `ln1.weight`, `ln1.bias`, the same for 2, `fc3.*`, `head.*`, weights `[out, in]` as in PyTorch;
     /// the head's rows are µ of every action element, then its raw spread. `log_std_range` `[2]` holds
-    /// the bounds min and max of log σ = min + (max - min) (tanh raw + 1) / 2.
+    /// the bounds min and max of log σ = min + (max - min) (tanh raw + 1) / 2. A tanh policy has `squash` `[1]` besides.
     pub fn to_tensors(&self) -> Vec<NamedTensor> {
-        let [h1, h2, h3] = self.hidden;
-        let weights = [(0, self.inputs, h1), (4, h1, h2), (8, h2, h3), (10, h3, 2 * self.actions)];
-        let mut tensors: Vec<NamedTensor> = PARAM_NAMES
-            .iter()
-            .zip(&self.params)
-            .map(|(name, values)| (name.to_string(), vec![values.len()], values.clone()))
-            .collect();
-        for (index, rows, columns) in weights {
-            tensors[index].1 = vec![columns, rows];
-            tensors[index].2 = transpose(&self.params[index], rows, columns);
+        let mut tensors = write_net(&self.net);
+        tensors.push((LOG_STD_RANGE.to_string(), vec![2], self.log_std_range().to_vec()));
+        if self.gaussian.squash == Squash::Tanh {
+            tensors.push((SQUASH.to_string(), vec![1], vec![1.0]));
         }
-        tensors.push((LOG_STD_RANGE.to_string(), vec![2], self.log_std_range.to_vec()));
         tensors
     }
 
-    /// Takes parameters in the device's layout (weights `[in, out]`), whose lengths fit the sizes.
-    pub(crate) fn from_params(
-        inputs: usize,
-        hidden: [usize; 3],
-        actions: usize,
-        params: Vec<Vec<f32>>,
-        log_std_range: [f64; 2],
-    ) -> Self {
-        let mut params = params.into_iter();
-        let params = std::array::from_fn(|_| params.next().expect("one value per parameter"));
-        Self { inputs, hidden, actions, params, log_std_range: log_std_range.map(|bound| bound as f32) }
+    pub(crate) fn new(net: HostMlp, gaussian: Gaussian) -> Self {
+        Self { net, gaussian }
     }
 
-    /// Parameters in the device's layout, to upload them.
-    pub(crate) fn into_params(self) -> Vec<Vec<f32>> {
-        self.params.into()
+    pub(crate) fn net(&self) -> &HostMlp {
+        &self.net
     }
 
     /// Elements of a state.
     pub fn state_dim(&self) -> usize {
-        self.inputs
+        self.net.shape.inputs
     }
 
     /// Elements of an action.
     pub fn action_dim(&self) -> usize {
-        self.actions
+        self.net.shape.outputs / 2
     }
 
     /// Units of the hidden layers.
     pub fn hidden(&self) -> [usize; 3] {
-        self.hidden
+        self.net.shape.hidden
     }
 
     /// Bounds of log σ.
     pub fn log_std_range(&self) -> [f32; 2] {
-        self.log_std_range
+        self.gaussian.log_std_range.map(|bound| bound as f32)
     }
 
-    /// µ and log σ of the Gaussian before the sigmoid, `[action_dim]` each.
+    /// What squashes an action.
+    pub fn squash(&self) -> Squash {
+        self.gaussian.squash
+    }
+
+    /// µ and log σ of the Gaussian before it is squashed, `[action_dim]` each.
     ///
     /// # Errors
     /// [`Error::Length`] if `state` does not have [`state_dim`](Self::state_dim) elements.
     pub fn forward(&self, state: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
-        if state.len() != self.inputs {
-            return Err(Error::Length { what: "state", found: state.len(), expected: self.inputs });
-        }
-        let [w1, b1, g1, o1, w2, b2, g2, o2, w3, b3, w4, b4] = &self.params;
-        let mut x = linear(state, w1, b1);
-        layer_norm(&mut x, g1, o1);
-        relu(&mut x);
-        let mut x = linear(&x, w2, b2);
-        layer_norm(&mut x, g2, o2);
-        relu(&mut x);
-        let mut x = linear(&x, w3, b3);
-        relu(&mut x);
-        let mut mu = linear(&x, w4, b4);
-        let mut log_std = mu.split_off(self.actions);
-        let [min, max] = self.log_std_range;
+        check_state(&self.net, state)?;
+        let mut mu = self.net.forward(state);
+        let mut log_std = mu.split_off(self.action_dim());
         for value in &mut log_std {
-            *value = min + 0.5 * (max - min) * (value.tanh() + 1.0);
+            *value = self.gaussian.log_std(f64::from(*value)).0 as f32;
         }
         Ok((mu, log_std))
     }
 
-    /// The deterministic action sigmoid(µ), `[action_dim]`, each element in (0, 1).
+    /// The deterministic action squash(µ), `[action_dim]`, each element in the open interval of
+    /// [`squash`](Self::squash).
     ///
     /// # Errors
     /// [`Error::Length`] if `state` does not have [`state_dim`](Self::state_dim) elements.
     pub fn act(&self, state: &[f32]) -> Result<Vec<f32>> {
         let (mut mu, _) = self.forward(state)?;
-        mu.iter_mut().for_each(|u| *u = squashed::sigmoid(*u));
+        mu.iter_mut().for_each(|u| *u = self.gaussian.squash.action(*u));
         Ok(mu)
     }
 }
 
-/// x W + b with W `[in, out]`. Four rows of W at a time, so that the sums stay in registers.
-fn linear(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let width = bias.len();
-    let row = |input: usize| &weight[input * width..(input + 1) * width];
-    let mut out = bias.to_vec();
-    let active: Vec<usize> = (0..x.len()).filter(|&input| x[input] != 0.0).collect();
-    let mut groups = active.chunks_exact(4);
-    for group in &mut groups {
-        let [i, j, k, l] = [group[0], group[1], group[2], group[3]];
-        let rows = row(i).iter().zip(row(j)).zip(row(k)).zip(row(l));
-        for (sum, (((a, b), c), d)) in out.iter_mut().zip(rows) {
-            *sum += (x[i] * a + x[j] * b) + (x[k] * c + x[l] * d);
+/// The network of [`PARAM_NAMES`]; the sizes come from the shapes.
+pub(crate) fn read_net(tensors: &[NamedTensor]) -> Result<HostMlp> {
+    let [w1, w2, w3, w4] = [PARAM_NAMES[0], PARAM_NAMES[4], PARAM_NAMES[8], PARAM_NAMES[10]];
+    let (h1, inputs) = matrix_dims(tensors, w1)?;
+    let (h2, _) = matrix_dims(tensors, w2)?;
+    let (h3, _) = matrix_dims(tensors, w3)?;
+    let (outputs, _) = matrix_dims(tensors, w4)?;
+    let shape = MlpShape { networks: 1, inputs, hidden: [h1, h2, h3], outputs };
+    // In the order of the names. Sizes that multiply to more than a usize fail against the data of their tensor.
+    let dims = [
+        [h1, inputs],
+        [1, h1],
+        [1, h1],
+        [1, h1],
+        [h2, h1],
+        [1, h2],
+        [1, h2],
+        [1, h2],
+        [h3, h2],
+        [1, h3],
+        [outputs, h3],
+        [1, outputs],
+    ];
+    let mut params = Vec::new();
+    for (name, [rows, columns]) in PARAM_NAMES.iter().zip(dims) {
+        if name.ends_with(".weight") && !name.starts_with("ln") {
+            params.extend(transpose(values(tensors, name, &[rows, columns])?, rows, columns));
+        } else {
+            params.extend_from_slice(values(tensors, name, &[columns])?);
         }
     }
-    for &input in groups.remainder() {
-        for (sum, w) in out.iter_mut().zip(row(input)) {
-            *sum += x[input] * w;
-        }
-    }
-    out
+    Ok(HostMlp::new(shape, params))
 }
 
-fn layer_norm(x: &mut [f32], scale: &[f32], shift: &[f32]) {
-    let count = x.len() as f64;
-    let mean = x.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-    let variance = x.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
-    let inverse = 1.0 / (variance + LAYER_NORM_EPSILON).sqrt();
-    for ((value, scale), shift) in x.iter_mut().zip(scale).zip(shift) {
-        *value = ((f64::from(*value) - mean) * inverse) as f32 * scale + shift;
-    }
+/// What [`read_net`] reads.
+pub(crate) fn write_net(net: &HostMlp) -> Vec<NamedTensor> {
+    let mut rest = net.params.as_slice();
+    PARAM_NAMES
+        .iter()
+        .zip(net.shape.params())
+        .map(|(name, [_, rows, columns])| {
+            let (values, after) = rest.split_at(rows * columns);
+            rest = after;
+            if name.ends_with(".weight") && !name.starts_with("ln") {
+                (name.to_string(), vec![columns, rows], transpose(values, rows, columns))
+            } else {
+                (name.to_string(), vec![columns], values.to_vec())
+            }
+        })
+        .collect()
 }
 
-fn relu(x: &mut [f32]) {
-    x.iter_mut().for_each(|value| *value = value.max(0.0));
+pub(crate) fn check_state(net: &HostMlp, state: &[f32]) -> Result<()> {
+    if state.len() == net.shape.inputs {
+        return Ok(());
+    }
+    Err(Error::Length { what: "state", found: state.len(), expected: net.shape.inputs })
 }
 
 /// `[rows, columns]` to `[columns, rows]`.

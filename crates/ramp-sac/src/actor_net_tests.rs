@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use super::*;
-use crate::{Agent, Head, SacConfig, mlp::read};
+use crate::{Agent, Head, SacConfig};
 
 fn agent(head: Head) -> Agent {
     let config = SacConfig { hidden: [33, 20, 7], head, seed: 3, ..SacConfig::paper(5, 2) };
@@ -16,18 +16,18 @@ fn states() -> Vec<f32> {
 }
 
 #[test]
-fn host_forward_equals_the_device_forward() {
+fn a_row_alone_acts_as_a_row_of_a_batch() {
     for head in [Head::LogStd, Head::LogVar] {
         let agent = agent(head);
         let net = ActorNet::from_tensors(&agent.actor_tensors()).unwrap();
-        let (mu, log_std) = agent.actor.plain().distribution(agent.rows(&states(), 5));
-        let (mu, log_std) = (read(mu).unwrap(), read(log_std).unwrap());
+        let outputs = agent.actor.net.forward(&states()).unwrap();
         for (row, state) in states().chunks(5).enumerate() {
             let (host_mu, host_log_std) = net.forward(state).unwrap();
             for action in 0..2 {
-                let at = 2 * row + action;
-                assert!((host_mu[action] - mu[at]).abs() < 1e-5, "row {row}");
-                assert!((host_log_std[action] - log_std[at]).abs() < 1e-5, "row {row}");
+                let at = 4 * row + action;
+                assert_eq!(host_mu[action], outputs[at], "row {row}");
+                let log_std = agent.actor.gaussian.log_std(f64::from(outputs[at + 2])).0;
+                assert_eq!(host_log_std[action], log_std as f32, "row {row}");
             }
         }
     }

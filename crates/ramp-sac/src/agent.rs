@@ -1,21 +1,19 @@
 //! The agent: what it holds, and how it acts. How it learns is in `update.rs`.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    actor::Actor,
+    actor::{Actor, Gaussian},
     actor_net::{ActorNet, NamedTensor},
-    adam::Adam,
     config::SacConfig,
     critic,
     error::{Error, Result},
-    mlp::{Mlp, read},
-    replay::{Replay, Transition},
-    squashed,
+    networks::{Networks, Optimizer},
+    replay::{self, Replay, Step, Transition, Widths},
     temperature::Temperature,
 };
 
@@ -23,9 +21,9 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActMode {
-    /// a = sigmoid(µ + σ ε), ε from the agent's generator: for collecting experience.
+    /// a = sigmoid(µ + σ ε), ε from the agent's generator: for collecting experience. A categorical policy draws.
     Sample,
-    /// a = sigmoid(µ): for evaluating and exporting.
+    /// a = sigmoid(µ): for evaluating and exporting. A categorical policy takes its most likely action.
     Deterministic,
 }
 
@@ -41,11 +39,11 @@ pub struct Agent {
     /// π_φ
     pub(crate) actor: Actor,
     /// Q_θ₁ and Q_θ₂
-    pub(crate) critics: Mlp,
+    pub(crate) critics: Networks,
     /// Q_θ̄₁ and Q_θ̄₂
-    pub(crate) targets: Mlp,
-    pub(crate) actor_adam: Adam,
-    pub(crate) critic_adam: Adam,
+    pub(crate) targets: Networks,
+    pub(crate) actor_adam: Optimizer,
+    pub(crate) critic_adam: Optimizer,
     pub(crate) temperature: Temperature,
     pub(crate) replay: Replay,
     /// Minibatches and the noise of updates.
@@ -66,8 +64,8 @@ impl Agent {
     pub fn new(config: SacConfig, device: &Device) -> Result<Self> {
         config.validate()?;
         let mut init_rng = stream(config.seed, 0);
-        let actor = Mlp::init(&Actor::shape(&config), &mut init_rng);
-        let critics = Mlp::init(&critic::shape(&config), &mut init_rng);
+        let actor = Actor::shape(&config).init(&mut init_rng);
+        let critics = critic::shape(&config).init(&mut init_rng);
         Ok(Self::assemble(config, actor, critics.clone(), critics, device))
     }
 
@@ -87,8 +85,8 @@ impl Agent {
         agree("action size", &net.action_dim(), &config.action_dim)?;
         agree("hidden sizes", &net.hidden(), &config.hidden)?;
         agree("log σ range", &net.log_std_range(), &range)?;
-        agent.actor.net =
-            Mlp::upload(&Actor::shape(config), net.clone().into_params(), &agent.device).trainable();
+        agree("squash", &net.squash(), &config.squash)?;
+        agent.actor.net = Networks::from_host(net.net(), &agent.device);
         agent.policy = Some(net);
         Ok(agent)
     }
@@ -103,15 +101,18 @@ impl Agent {
     ) -> Self {
         let device = device.clone().without_autodiff();
         let critic_shape = critic::shape(&config);
-        let net = Mlp::upload(&Actor::shape(&config), actor, &device).trainable();
+        let actor = Networks::new(Actor::shape(&config), actor, &device);
+        let critics = Networks::new(critic_shape, critics, &device);
+        let bounds = config.squash.bounds();
+        let widths = Widths { state: config.state_dim, action: config.action_dim, mask: 0, bounds };
         Self {
-            actor: Actor { net, log_std_range: config.log_std_range() },
-            critics: Mlp::upload(&critic_shape, critics, &device).trainable(),
-            targets: Mlp::upload(&critic_shape, targets, &device),
-            actor_adam: Adam::new(config.adam_epsilon, config.grad_clip),
-            critic_adam: Adam::new(config.adam_epsilon, config.grad_clip),
-            temperature: Temperature::new(&config),
-            replay: Replay::new(config.state_dim, config.action_dim, config.replay_capacity),
+            actor_adam: Optimizer::new(&actor, config.adam_epsilon, config.grad_clip),
+            critic_adam: Optimizer::new(&critics, config.adam_epsilon, config.grad_clip),
+            actor: Actor { net: actor, gaussian: Gaussian::of(&config) },
+            critics,
+            targets: Networks::new(critic_shape, targets, &device),
+            temperature: Temperature::new(config.init_alpha, config.auto_alpha),
+            replay: Replay::new(widths, config.replay_capacity),
             learn_rng: stream(config.seed, 1),
             explore_rng: stream(config.seed, 2),
             updates: 0,
@@ -121,21 +122,22 @@ impl Agent {
         }
     }
 
-    /// Chooses an action `[action_dim]`, each element in (0, 1), for `state` `[state_dim]`. Runs on the
+    /// Chooses an action `[action_dim]`, each element in the open interval of [`SacConfig::squash`], for `state` `[state_dim]`. Runs on the
     /// host: one pass costs less than one dispatch to a GPU.
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::Value`] if `state` has the wrong length or is not finite;
     /// [`Error::Device`] if the actor cannot be read back after an update.
     pub fn act(&mut self, state: &[f32], mode: ActMode) -> Result<Vec<f32>> {
-        check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
+        check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")?;
+        let squash = self.config.squash;
         let (mut action, log_std) = self.policy()?.forward(state)?;
         for (u, log_std) in action.iter_mut().zip(log_std) {
             if mode == ActMode::Sample {
                 let epsilon: f32 = self.explore_rng.sample(StandardNormal);
                 *u += log_std.exp() * epsilon;
             }
-            *u = squashed::sigmoid(*u);
+            *u = squash.action(*u);
         }
         Ok(action)
     }
@@ -156,7 +158,8 @@ impl Agent {
     // By value, although it is copied into the ring: the caller has no further use for it.
     #[allow(clippy::needless_pass_by_value)]
     pub fn push_episode(&mut self, episode: Vec<Transition>) -> Result<()> {
-        self.replay.push_episode(&episode, self.config.gamma)
+        let steps: Vec<Step<'_>> = episode.iter().map(Transition::step).collect();
+        self.replay.push_episode(&steps, self.config.gamma)
     }
 
     /// The smaller of both critics' values for each pair of a state and an action.
@@ -169,9 +172,8 @@ impl Agent {
         if states.is_empty() {
             return Ok(Vec::new());
         }
-        let s = self.rows(&states, self.config.state_dim);
-        let a = self.rows(&actions, self.config.action_dim);
-        read(critic::min_q(&self.critics.plain(), s, a))
+        let input = critic::join(&states, &actions, [self.config.state_dim, self.config.action_dim]);
+        Ok(critic::least(&self.critics.forward(&input)?).into_iter().map(|(q, _)| q).collect())
     }
 
     /// The actor's parameters by name; see [`ActorNet::to_tensors`].
@@ -215,14 +217,7 @@ impl Agent {
     }
 
     fn download_policy(&self) -> Result<ActorNet> {
-        let SacConfig { state_dim, hidden, action_dim, .. } = self.config;
-        let params = self.actor.net.download()?;
-        Ok(ActorNet::from_params(state_dim, hidden, action_dim, params, self.actor.log_std_range))
-    }
-
-    /// Uploads rows of `width` numbers, without autodiff.
-    pub(crate) fn rows(&self, values: &[f32], width: usize) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / width, width]), &self.device)
+        Ok(ActorNet::new(self.actor.net.host_copy()?, self.actor.gaussian))
     }
 
     /// Checks pairs of states and actions and flattens them.
@@ -239,26 +234,27 @@ impl Agent {
             });
         }
         for (state, action) in states.iter().zip(actions) {
-            check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
-            let inside = crate::replay::is_action;
-            check_row("action", action, self.config.action_dim, inside, "a number in (0, 1)")?;
+            check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")?;
+            let bounds @ [low, high] = self.config.squash.bounds();
+            let inside = |value: f32| (low..=high).contains(&value);
+            check_row("action", action, self.config.action_dim, inside, replay::interval(bounds))?;
         }
         Ok((states.concat(), actions.concat()))
     }
 }
 
 /// Independent generators from one seed.
-fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     rng
 }
 
-fn check_row(
+pub(crate) fn check_row(
     what: &'static str,
     values: &[f32],
     expected: usize,
-    holds: fn(f32) -> bool,
+    holds: impl Fn(f32) -> bool,
     rule: &'static str,
 ) -> Result<()> {
     if values.len() != expected {
@@ -270,7 +266,7 @@ fn check_row(
     }
 }
 
-fn agree<T: PartialEq + std::fmt::Debug>(what: &'static str, found: &T, expected: &T) -> Result<()> {
+pub(crate) fn agree<T: PartialEq + std::fmt::Debug>(what: &'static str, found: &T, expected: &T) -> Result<()> {
     if found == expected {
         return Ok(());
     }

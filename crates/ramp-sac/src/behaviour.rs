@@ -1,12 +1,11 @@
 //! Behaviour cloning: start the actor from known good actions, such as the solutions of a solver.
 
-use burn::tensor::activation;
 use rand::Rng;
 
 use crate::{
-    adam::Adam,
     agent::Agent,
     error::{Error, Result},
+    networks::{Optimizer, Wrt},
 };
 
 impl Agent {
@@ -36,18 +35,27 @@ impl Agent {
         }
         let (state_dim, action_dim) = (self.config.state_dim, self.config.action_dim);
         let batch = self.config.batch_size.min(states.len());
-        let mut adam = Adam::new(self.config.adam_epsilon, self.config.grad_clip);
+        let mut adam = Optimizer::new(&self.actor.net, self.config.adam_epsilon, self.config.grad_clip);
+        let squash = self.config.squash;
+        let share = 1.0 / (batch * action_dim) as f64;
         for _ in 0..steps {
             let picks: Vec<usize> =
                 (0..batch).map(|_| self.learn_rng.random_range(0..states.len())).collect();
             let gather = |from: &[f32], width: usize| -> Vec<f32> {
                 picks.iter().flat_map(|&row| &from[row * width..(row + 1) * width]).copied().collect()
             };
-            let s = self.rows(&gather(&flat_states, state_dim), state_dim).autodiff();
-            let a = self.rows(&gather(&flat_actions, action_dim), action_dim).autodiff();
-            let (mu, _) = self.actor.distribution(s);
-            let loss = (activation::sigmoid(mu) - a).square().mean();
-            adam.step(&mut self.actor.net, loss.backward(), lr);
+            let (s, a) = (gather(&flat_states, state_dim), gather(&flat_actions, action_dim));
+            let (outputs, tape) = self.actor.net.forward_tape(&s, Wrt::Params)?;
+            let mut outer = vec![0.0; outputs.len()];
+            let rows = outputs.chunks_exact(2 * action_dim).zip(a.chunks_exact(action_dim));
+            for (outer, (output, a)) in outer.chunks_exact_mut(2 * action_dim).zip(rows) {
+                for ((outer, &mu), &a) in outer.iter_mut().zip(&output[..action_dim]).zip(a) {
+                    let error = f64::from(squash.action(mu)) - f64::from(a);
+                    *outer = (2.0 * error * squash.slope(f64::from(mu)) * share) as f32;
+                }
+            }
+            let grads = self.actor.net.backward(&tape, &outer);
+            adam.step(&mut self.actor.net, grads, lr);
         }
         self.policy = None;
 

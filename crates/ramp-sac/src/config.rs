@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    squashed::Squash,
+};
 
 /// Widest layer, state or action that a configuration may ask for, so that a hostile file cannot
 /// make the agent allocate without bound.
-const MAX_WIDTH: usize = 1 << 14;
+pub(crate) const MAX_WIDTH: usize = 1 << 14;
 
 /// What the second half of the actor's output means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,19 @@ pub enum TargetKind {
     /// step carries a terminal reward to every step of the episode, which Td0 needs hundreds of
     /// target-network delays for. A truncated episode counts as if nothing followed it.
     MonteCarlo,
+    /// The rewards of this many steps, then the soft bootstrap of [`TargetKind::Td0`]; fewer steps where the episode
+    /// ends. The rewards carry no entropy bonus of their own.
+    NStep(usize),
+}
+
+impl TargetKind {
+    /// Steps whose rewards are summed.
+    pub(crate) const fn lookahead(self) -> usize {
+        match self {
+            Self::NStep(steps) => steps,
+            Self::Td0 | Self::MonteCarlo => 1,
+        }
+    }
 }
 
 /// Configuration of an [`Agent`](crate::Agent). Defaults are those of [`SacConfig::paper`].
@@ -37,7 +53,7 @@ pub enum TargetKind {
 pub struct SacConfig {
     /// Elements of a state. Paper: 11 (Section 3.2).
     pub state_dim: usize,
-    /// Elements of an action, each in (0, 1). Paper: 1 (Section 3.1.2).
+    /// Elements of an action, each in the interval of `squash`. Paper: 1 (Section 3.1.2).
     pub action_dim: usize,
     /// Units of the three hidden layers of actor and critics; LayerNorm follows the first two.
     /// Default `[512, 512, 256]` (Tables 9 and 27).
@@ -77,6 +93,10 @@ pub struct SacConfig {
     pub log_std_min: f64,
     /// Largest value of the head's quantity. Default 2 (CleanRL).
     pub log_std_max: f64,
+    /// What squashes an action, and with it the interval of its elements. Default [`Squash::Sigmoid`]
+    /// (Section 3.3.1).
+    #[serde(default)]
+    pub squash: Squash,
     /// What the critics regress on. Default [`TargetKind::Td0`] (Eq. 18).
     pub target: TargetKind,
     /// Seed of every random choice: initial weights, exploration, minibatches. Default 0.
@@ -103,6 +123,7 @@ impl SacConfig {
             head: Head::LogStd,
             log_std_min: -5.0,
             log_std_max: 2.0,
+            squash: Squash::Sigmoid,
             target: TargetKind::Td0,
             seed: 0,
         }
@@ -137,7 +158,9 @@ impl SacConfig {
         check("target_entropy", self.target_entropy, self.target_entropy.is_finite(), "finite")?;
         let bounds = self.log_std_min >= -20.0 && self.log_std_min <= self.log_std_max;
         check("log_std_min", self.log_std_min, bounds, "at least -20 and at most log_std_max")?;
-        check("log_std_max", self.log_std_max, self.log_std_max <= 10.0, "at most 10")
+        check("log_std_max", self.log_std_max, self.log_std_max <= 10.0, "at most 10")?;
+        let steps = self.target.lookahead();
+        check("target", steps, (1..=MAX_WIDTH).contains(&steps), "at least one step and at most 16384")
     }
 
     /// Bounds of log σ, whichever quantity the head outputs.
@@ -150,7 +173,7 @@ impl SacConfig {
     }
 }
 
-fn check(field: &'static str, value: impl std::fmt::Display, holds: bool, rule: &'static str) -> Result<()> {
+pub(crate) fn check(field: &'static str, value: impl std::fmt::Display, holds: bool, rule: &'static str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Config { field, value: value.to_string(), rule }) }
 }
 
@@ -171,7 +194,7 @@ mod tests {
     #[test]
     fn each_bad_field_is_named() {
         type Break = fn(&mut SacConfig);
-        let cases: [(&str, Break); 14] = [
+        let cases: [(&str, Break); 15] = [
             ("state_dim", |c| c.state_dim = 0),
             ("action_dim", |c| c.action_dim = usize::MAX),
             ("hidden", |c| c.hidden[1] = 0),
@@ -186,6 +209,7 @@ mod tests {
             ("target_entropy", |c| c.target_entropy = f64::INFINITY),
             ("log_std_min", |c| c.log_std_min = 3.0),
             ("log_std_max", |c| c.log_std_max = 11.0),
+            ("target", |c| c.target = TargetKind::NStep(0)),
         ];
         for (expected, spoil) in cases {
             let mut config = SacConfig::paper(11, 1);

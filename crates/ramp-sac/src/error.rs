@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call was refused or could not finish.
 #[derive(Debug, thiserror::Error)]

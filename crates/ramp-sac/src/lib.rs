@@ -2,17 +2,18 @@
 
 mod actor;
 mod actor_net;
-mod adam;
 mod agent;
 mod behaviour;
 mod checkpoint;
-mod clip;
+mod checkpoint_file;
 mod config;
 mod critic;
+mod device;
 mod error;
-mod mlp;
-mod polyak;
+mod host;
+mod networks;
 mod replay;
+mod shape;
 pub mod squashed;
 mod temperature;
 mod update;
@@ -22,4 +23,5 @@ pub use agent::{ActMode, Agent};
 pub use config::{Head, SacConfig, TargetKind};
 pub use error::{Error, Result};
 pub use replay::Transition;
+pub use squashed::Squash;
 pub use update::UpdateMetrics;

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::SacConfig;
-
 /// α, fixed or learned through log α with Adam. One number, so it lives on the host: the update needs
 /// the mean of log π there anyway, for the metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,11 +14,11 @@ pub(crate) enum Temperature {
 }
 
 impl Temperature {
-    pub(crate) fn new(config: &SacConfig) -> Self {
-        if config.auto_alpha {
-            Self::Learned { log_alpha: config.init_alpha.ln(), moment_1: 0.0, moment_2: 0.0, time: 0 }
+    pub(crate) fn new(init_alpha: f64, learned: bool) -> Self {
+        if learned {
+            Self::Learned { log_alpha: init_alpha.ln(), moment_1: 0.0, moment_2: 0.0, time: 0 }
         } else {
-            Self::Fixed { alpha: config.init_alpha }
+            Self::Fixed { alpha: init_alpha }
         }
     }
 
@@ -33,13 +31,13 @@ impl Temperature {
 
     /// One Adam step on L(α) = -α (E[log π] + H̄), with log π taken as a constant. Returns the loss
     /// before the step, 0 if α is fixed. α rises while the entropy -E[log π] is below H̄.
-    pub(crate) fn update(&mut self, mean_log_prob: f64, config: &SacConfig) -> f64 {
+    pub(crate) fn update(&mut self, mean_log_prob: f64, target_entropy: f64, lr: f64, epsilon: f64) -> f64 {
         let alpha = self.alpha();
         let Self::Learned { log_alpha, moment_1, moment_2, time } = self else {
             return 0.0;
         };
         let (beta_1, beta_2) = (0.9_f64, 0.999_f64);
-        let loss = -alpha * (mean_log_prob + config.target_entropy);
+        let loss = -alpha * (mean_log_prob + target_entropy);
         // dL / d log α = α dL/dα, which is the loss itself.
         let grad = loss;
         *time += 1;
@@ -48,7 +46,7 @@ impl Temperature {
         let steps = *time as f64;
         let mean = *moment_1 / (1.0 - beta_1.powf(steps));
         let spread = (*moment_2 / (1.0 - beta_2.powf(steps))).sqrt();
-        *log_alpha -= config.lr * mean / (spread + config.adam_epsilon);
+        *log_alpha -= lr * mean / (spread + epsilon);
         loss
     }
 }
@@ -58,10 +56,9 @@ mod tests {
     use super::*;
 
     fn after(steps: usize, entropy: f64) -> f64 {
-        let config = SacConfig::paper(1, 1);
-        let mut temperature = Temperature::new(&config);
+        let mut temperature = Temperature::new(0.2, true);
         for _ in 0..steps {
-            temperature.update(-entropy, &config);
+            temperature.update(-entropy, -1.0, 3e-4, 1e-8);
         }
         temperature.alpha()
     }
@@ -89,9 +86,8 @@ mod tests {
 
     #[test]
     fn fixed_alpha_ignores_the_entropy() {
-        let config = SacConfig { auto_alpha: false, init_alpha: 0.0, ..SacConfig::paper(1, 1) };
-        let mut temperature = Temperature::new(&config);
-        assert_eq!(temperature.update(-3.0, &config), 0.0);
+        let mut temperature = Temperature::new(0.0, false);
+        assert_eq!(temperature.update(-3.0, -1.0, 3e-4, 1e-8), 0.0);
         assert_eq!(temperature.alpha(), 0.0);
     }
 }

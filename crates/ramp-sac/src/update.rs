@@ -1,6 +1,5 @@
 //! One update: critics, actor, temperature, targets, in the order of Section 3.3 and in its symbols.
 
-use burn::tensor::Tensor;
 use rand::Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
@@ -10,8 +9,7 @@ use crate::{
     config::TargetKind,
     critic,
     error::{Error, Result},
-    mlp::read,
-    polyak::polyak,
+    networks::Wrt,
     replay::Batch,
 };
 
@@ -39,83 +37,125 @@ impl Agent {
     /// # Errors
     /// [`Error::Diverged`] if a loss is NaN or infinite; [`Error::Device`] if the losses cannot be read.
     pub fn update(&mut self) -> Result<Option<UpdateMetrics>> {
-        let Some(batch) = self.replay.sample(self.config.batch_size, &mut self.learn_rng) else {
+        let lookahead = self.config.target.lookahead();
+        let Some(batch) =
+            self.replay.sample(self.config.batch_size, lookahead, self.config.gamma, &mut self.learn_rng)
+        else {
             return Ok(None);
         };
         let (lr, alpha) = (self.config.lr, self.temperature.alpha());
-        let s = self.rows(&batch.states, self.config.state_dim);
-        let a = self.rows(&batch.actions, self.config.action_dim);
+        let dims = [self.config.state_dim, self.config.action_dim];
 
         // Critics: L(θ) = E[(Q_θ₁(s, a) - y)²] + E[(Q_θ₂(s, a) - y)²], y a constant.
-        let y = self.target(&batch, alpha);
-        let q = critic::twin_q(&self.critics, s.clone().autodiff(), a.autodiff());
-        let mean_q = q.clone().without_autodiff().mean();
-        let critic_loss = (q - y.autodiff().unsqueeze()).square().mean() * 2.0;
-        self.critic_adam.step(&mut self.critics, critic_loss.backward(), lr);
+        let y = self.target(&batch, alpha)?;
+        let input = critic::join(&batch.states, &batch.actions, dims);
+        let (q, tape) = self.critics.forward_tape(&input, Wrt::Params)?;
+        let mean_q = critic::mean(q.iter().map(|&q| f64::from(q)));
+        let (critic_loss, outer) = critic::twin_loss(&q, &y);
+        let grads = self.critics.backward(&tape, &outer);
+        self.critic_adam.step(&mut self.critics, grads, lr);
 
         // Actor: L(φ) = E[α log π_φ(ã|s) - min Q_θ(s, ã)], ã ~ π_φ reparameterised, θ a constant.
-        let epsilon = self.noise();
-        let s = s.autodiff();
-        let (sampled, log_pi) = self.actor.sample(s.clone(), epsilon.autodiff());
-        let min_q = critic::min_q(&self.critics.frozen(), s, sampled);
-        let mean_log_pi = log_pi.clone().without_autodiff().mean();
-        let actor_loss = (log_pi * alpha - min_q).mean();
-        self.actor_adam.step(&mut self.actor.net, actor_loss.backward(), lr);
+        let noise = self.noise();
+        let (outputs, tape) = self.actor.net.forward_tape(&batch.states, Wrt::Params)?;
+        let ActorStep { slopes, loss: actor_loss, mean_log_pi } =
+            self.actor_slopes(&batch.states, &outputs, &noise, alpha)?;
+        let grads = self.actor.net.backward(&tape, &slopes);
+        self.actor_adam.step(&mut self.actor.net, grads, lr);
         self.policy = None;
 
-        // The one synchronisation with the device.
-        let losses = [critic_loss.without_autodiff(), actor_loss.without_autodiff(), mean_log_pi, mean_q];
-        let losses = read(Tensor::cat(losses.to_vec(), 0))?;
-        let [critic_loss, actor_loss, mean_log_pi, mean_q] = std::array::from_fn(|i| f64::from(losses[i]));
-
         // Temperature: L(α) = -α E[log π + H̄].
-        let alpha_loss = self.temperature.update(mean_log_pi, &self.config);
+        let alpha_loss =
+            self.temperature.update(mean_log_pi, self.config.target_entropy, lr, self.config.adam_epsilon);
 
         // Targets: θ̄ ← (1 - τ) θ̄ + τ θ. Monte-Carlo regression has none.
-        if self.config.target == TargetKind::Td0 {
-            let targets = self.targets.clone();
-            self.targets = polyak(targets, &self.critics, self.config.tau);
+        if self.config.target != TargetKind::MonteCarlo {
+            self.targets.follow(&self.critics, self.config.tau);
         }
 
         let (alpha, entropy) = (self.temperature.alpha(), -mean_log_pi);
         let metrics = UpdateMetrics { critic_loss, actor_loss, alpha_loss, alpha, entropy, mean_q };
-        self.check_finite(&metrics)?;
+        metrics.check_finite(self.updates)?;
         self.updates += 1;
         Ok(Some(metrics))
     }
 
-    /// y, `[batch, 1]` without autodiff: r + γ (1 - d) (min Q_θ̄(s', a') - α log π(a'|s')) with
-    /// a' ~ π(·|s') (Eq. 18), or the stored return. Eq. 15 prints the entropy with the wrong sign and
-    /// the online critics; Eq. 18 has both right.
-    fn target(&mut self, batch: &Batch, alpha: f64) -> Tensor<2> {
-        if self.config.target == TargetKind::MonteCarlo {
-            return self.rows(&batch.returns, 1);
+    /// E[α log π(ã|s) - min Q(s, ã)] and its slopes at the actor's `outputs` for `states`. The critics are constants.
+    fn actor_slopes(&self, states: &[f32], outputs: &[f32], noise: &[f32], alpha: f64) -> Result<ActorStep> {
+        let dims @ [state_dim, action_dim] = [self.config.state_dim, self.config.action_dim];
+        let sampled = self.actor.gaussian.sample(outputs, noise, action_dim);
+        let input = critic::join(states, &sampled.actions, dims);
+        let (q, tape) = self.critics.forward_tape(&input, Wrt::Input)?;
+        let least = critic::least(&q);
+        // -min Q has a slope at the smaller critic only.
+        let mut outer = vec![0.0; q.len()];
+        for (row, (_, which)) in least.iter().enumerate() {
+            outer[which * least.len() + row] = (-1.0 / least.len() as f64) as f32;
         }
-        let next = self.rows(&batch.next_states, self.config.state_dim);
-        let epsilon = self.noise();
-        let (next_action, next_log_pi) = self.actor.plain().sample(next.clone(), epsilon);
-        let next_q = critic::min_q(&self.targets, next, next_action);
-        let future = (next_q - next_log_pi * alpha) * self.config.gamma;
-        self.rows(&batch.rewards, 1) + self.rows(&batch.continues, 1) * future
+        let by_input = self.critics.backward_input(&tape, &outer)?;
+        let (first, second) = by_input.split_at(by_input.len() / 2);
+        let width = state_dim + action_dim;
+        let rows = first.chunks_exact(width).zip(second.chunks_exact(width));
+        let by_action: Vec<f32> =
+            rows.flat_map(|(a, b)| a[state_dim..].iter().zip(&b[state_dim..]).map(|(a, b)| a + b)).collect();
+        let mean_log_pi = critic::mean(sampled.log_pi.iter().copied());
+        Ok(ActorStep {
+            slopes: self.actor.gaussian.pull_back(&sampled, alpha, &by_action),
+            loss: alpha * mean_log_pi - critic::mean(least.iter().map(|(q, _)| f64::from(*q))),
+            mean_log_pi,
+        })
     }
 
-    /// Standard normal noise `[batch, action]` without autodiff.
-    fn noise(&mut self) -> Tensor<2> {
+    /// y, `[batch]`: r + γ (1 - d) (min Q_θ̄(s', a') - α log π(a'|s')) with a' ~ π(·|s') (Eq. 18), the same n steps
+    /// later, or the stored return. Eq. 15 prints the entropy with the wrong sign and the online critics; Eq. 18 has
+    /// both right.
+    fn target(&mut self, batch: &Batch, alpha: f64) -> Result<Vec<f32>> {
+        if self.config.target == TargetKind::MonteCarlo {
+            return Ok(batch.returns.clone());
+        }
+        let dims = [self.config.state_dim, self.config.action_dim];
+        let noise = self.noise();
+        let next = self.actor.sample(&batch.next_states, &noise)?;
+        let q = self.targets.forward(&critic::join(&batch.next_states, &next.actions, dims))?;
+        let values = critic::least(&q).into_iter().zip(next.log_pi);
+        Ok(values
+            .zip(batch.rewards.iter().zip(&batch.discounts))
+            .map(|(((q, _), log_pi), (&reward, &discount))| {
+                // Not `discount * soft`: behind a terminal state there may be anything.
+                let future = if discount == 0.0 { 0.0 } else { discount * (f64::from(q) - alpha * log_pi) };
+                (f64::from(reward) + future) as f32
+            })
+            .collect())
+    }
+
+    /// Standard normal noise `[batch, action]`.
+    fn noise(&mut self) -> Vec<f32> {
         let len = self.config.batch_size * self.config.action_dim;
-        let values: Vec<f32> = (0..len).map(|_| self.learn_rng.sample(StandardNormal)).collect();
-        self.rows(&values, self.config.action_dim)
+        (0..len).map(|_| self.learn_rng.sample(StandardNormal)).collect()
     }
+}
 
-    fn check_finite(&self, metrics: &UpdateMetrics) -> Result<()> {
+/// What the actor's loss says.
+struct ActorStep {
+    /// `[batch, 2 action]`
+    slopes: Vec<f32>,
+    loss: f64,
+    mean_log_pi: f64,
+}
+
+impl UpdateMetrics {
+    pub(crate) fn check_finite(&self, updates: u64) -> Result<()> {
         let named = [
-            ("critic loss", metrics.critic_loss),
-            ("actor loss", metrics.actor_loss),
-            ("entropy", metrics.entropy),
-            ("alpha", metrics.alpha),
+            ("critic loss", self.critic_loss),
+            ("actor loss", self.actor_loss),
+            ("entropy", self.entropy),
+            ("alpha", self.alpha),
         ];
-        match named.into_iter().find(|(_, value)| !value.is_finite()) {
+        // The networks are f32: what does not fit there has no gradient either. Not `>`: a NaN must fail.
+        let fits = |value: f64| value.abs() <= f64::from(f32::MAX);
+        match named.into_iter().find(|(_, value)| !fits(*value)) {
             None => Ok(()),
-            Some((what, value)) => Err(Error::Diverged { what, value, update: self.updates }),
+            Some((what, value)) => Err(Error::Diverged { what, value, update: updates }),
         }
     }
 }

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{SacConfig, Transition, mlp::Mlp};
+use crate::{SacConfig, Squash, Transition, networks::Networks};
 
 fn config() -> SacConfig {
     SacConfig { hidden: [8, 8, 8], batch_size: 4, gamma: 0.9, ..SacConfig::paper(3, 2) }
@@ -21,18 +21,27 @@ fn batch() -> Batch {
     Batch {
         states: numbers(12),
         actions: numbers(8).iter().map(|x| x.abs()).collect(),
+        masks: Vec::new(),
+        next_masks: Vec::new(),
         rewards: vec![1.0, -2.0, 0.5, 3.0],
         next_states: numbers(12).iter().map(|x| x * 0.5).collect(),
-        continues: vec![1.0, 0.0, 1.0, 1.0],
+        discounts: vec![0.9, 0.0, 0.9, 0.9],
         returns: vec![10.0, 20.0, 30.0, 40.0],
     }
 }
 
 fn targets_of(agent: &mut Agent, alpha: f64) -> Vec<f32> {
     agent.learn_rng = ChaCha8Rng::seed_from_u64(5);
-    let y = agent.target(&batch(), alpha);
-    assert_eq!(y.dims(), [4, 1], "[B] against [B, 1] would broadcast to B x B");
-    read(y).unwrap()
+    let y = agent.target(&batch(), alpha).unwrap();
+    assert_eq!(y.len(), 4, "[B] against [B, 1] would broadcast to B x B");
+    y
+}
+
+/// The same networks with every parameter moved.
+fn moved(networks: &Networks, by: f32) -> Networks {
+    let mut values = networks.download().unwrap();
+    values.iter_mut().flatten().for_each(|x| *x += by);
+    Networks::new(networks.shape, values, &Device::flex())
 }
 
 #[test]
@@ -51,25 +60,53 @@ fn target_is_reward_plus_discounted_soft_value_of_the_target_networks() {
     let (b, alpha) = (batch(), 0.3);
     let y = targets_of(&mut agent, alpha);
     agent.learn_rng = ChaCha8Rng::seed_from_u64(5);
-    let next = agent.rows(&b.next_states, 3);
     let noise = agent.noise();
-    let (a, log_pi) = agent.actor.plain().sample(next.clone(), noise);
-    let log_pi = read(log_pi).unwrap();
-    let q = read(critic::twin_q(&agent.targets, next, a)).unwrap();
+    let next = agent.actor.sample(&b.next_states, &noise).unwrap();
+    let q = agent.targets.forward(&critic::join(&b.next_states, &next.actions, [3, 2])).unwrap();
     for i in 0..4 {
-        let soft = f64::from(q[i].min(q[4 + i])) - alpha * f64::from(log_pi[i]);
-        let expected = f64::from(b.rewards[i]) + 0.9 * f64::from(b.continues[i]) * soft;
+        let soft = f64::from(q[i].min(q[4 + i])) - alpha * next.log_pi[i];
+        let expected = f64::from(b.rewards[i]) + b.discounts[i] * soft;
         assert!((f64::from(y[i]) - expected).abs() < 1e-5, "{i}: {} against {expected}", y[i]);
     }
+}
+
+/// Eq. 15 prints the entropy with the other sign: a wider policy must be worth more, not less.
+#[test]
+fn entropy_is_worth_something() {
+    let mut agent = agent(config());
+    let mut low = agent.clone();
+    low.config.log_std_max = low.config.log_std_min;
+    low.actor.gaussian.log_std_range = [-5.0, -5.0];
+    let (wide, narrow) = (targets_of(&mut agent, 5.0), targets_of(&mut low, 5.0));
+    for i in [0, 2, 3] {
+        assert!(wide[i] > narrow[i] + 5.0, "{wide:?} {narrow:?}");
+    }
+}
+
+/// 0 · NaN is NaN: what stands behind a terminal state must not be multiplied away.
+#[test]
+fn behind_a_terminal_state_there_is_nothing() {
+    let mut agent = agent(config());
+    agent.targets = moved(&agent.targets, f32::MAX);
+    assert_eq!(targets_of(&mut agent, 0.2)[1], -2.0);
+}
+
+/// One draw for s and s' would correlate the target with the actor's own sample.
+#[test]
+fn every_draw_of_noise_is_a_new_one() {
+    let mut agent = agent(config());
+    let (first, second) = (agent.noise(), agent.noise());
+    assert_eq!(first.len(), 8);
+    assert_ne!(first, second);
 }
 
 #[test]
 fn target_does_not_see_the_online_critics() {
     let mut agent = agent(config());
     let before = targets_of(&mut agent, 0.2);
-    agent.critics = agent.critics.clone().map(|p| p.without_autodiff() + 1.0).trainable();
+    agent.critics = moved(&agent.critics, 1.0);
     assert_eq!(targets_of(&mut agent, 0.2), before);
-    agent.targets = agent.critics.plain();
+    agent.targets = agent.critics.clone();
     assert_ne!(targets_of(&mut agent, 0.2), before);
 }
 
@@ -90,65 +127,88 @@ fn targets_start_as_copies_of_the_critics() {
 
 #[test]
 fn the_minimum_is_over_critics_not_over_the_batch() {
-    let agent = agent(config());
-    let b = batch();
-    let (s, a) = (agent.rows(&b.states, 3), agent.rows(&b.actions, 2));
-    let q = critic::twin_q(&agent.targets, s.clone(), a.clone());
-    assert_eq!(q.dims(), [2, 4, 1]);
-    let (q, least) = (read(q).unwrap(), critic::min_q(&agent.targets, s, a));
-    assert_eq!(least.dims(), [4, 1]);
-    let least = read(least).unwrap();
-    for i in 0..4 {
-        assert_eq!(least[i], q[i].min(q[4 + i]));
+    let q = [1.0, 5.0, -2.0, 0.0, 5.0, -7.0];
+    assert_eq!(critic::least(&q), [(0.0, 1), (5.0, 0), (-7.0, 1)]);
+}
+
+/// Both critics regress on the same y, row by row: a B x B loss or one sum over both would differ.
+#[test]
+fn critic_loss_by_hand() {
+    let (loss, slopes) = critic::twin_loss(&[1.0, 2.0, 3.0, 4.0], &[0.0, 4.0]);
+    assert_eq!(loss, (1.0 + 4.0) / 2.0 + 9.0 / 2.0);
+    assert_eq!(slopes, [1.0, -2.0, 3.0, 0.0]);
+}
+
+/// mean(α log π - min Q(s, a)) of the actor's own samples, in f64 where it can be.
+fn actor_loss(agent: &Agent, outputs: &[f32], noise: &[f32], alpha: f64) -> f64 {
+    let sampled = agent.actor.gaussian.sample(outputs, noise, 2);
+    let q = agent.critics.forward(&critic::join(&batch().states, &sampled.actions, [3, 2])).unwrap();
+    let q = critic::mean(critic::least(&q).iter().map(|(q, _)| f64::from(*q)));
+    alpha * critic::mean(sampled.log_pi.iter().copied()) - q
+}
+
+const NOISE: [f32; 8] = [0.3, -0.8, 1.1, 0.2, -0.4, 0.6, 0.9, -1.2];
+
+/// Slopes of the actor's loss at µ and at the raw spread, against differences, for both squashes.
+#[test]
+fn actor_slopes_match_finite_differences() {
+    for squash in [Squash::Sigmoid, Squash::Tanh] {
+        let agent = agent(SacConfig { squash, ..config() });
+        let (states, alpha) = (batch().states, 0.5);
+        let outputs = agent.actor.net.forward(&states).unwrap();
+        let slopes = agent.actor_slopes(&states, &outputs, &NOISE, alpha).unwrap().slopes;
+        for at in 0..outputs.len() {
+            let nudged = |by: f32| {
+                let mut outputs = outputs.clone();
+                outputs[at] += by;
+                actor_loss(&agent, &outputs, &NOISE, alpha)
+            };
+            let numeric = (nudged(1e-2) - nudged(-1e-2)) / 2e-2;
+            let found = f64::from(slopes[at]);
+            assert!((numeric - found).abs() < 1e-3, "{squash:?} output {at}: {numeric} against {found}");
+        }
     }
 }
 
+/// The actor's step uses the critics and must leave them alone.
 #[test]
-fn actor_loss_gives_gradients_to_the_actor_and_none_to_the_critics() {
+fn the_actors_loss_gives_the_critics_no_gradient() {
+    let mut agent = agent(SacConfig { tau: 1.0, ..config() });
+    let before = agent.critics.download().unwrap();
+    let outputs = agent.actor.net.forward(&batch().states).unwrap();
+    let step = agent.actor_slopes(&batch().states, &outputs, &NOISE, 0.2).unwrap();
+    assert_eq!(agent.critics.download().unwrap(), before);
+    // And the actor does get one.
+    assert!(step.slopes.iter().all(|slope| *slope != 0.0), "{:?}", step.slopes);
+    // A whole update with an actor of another seed moves the critics to the same place: their gradient has no part of
+    // the actor's loss. With Monte-Carlo targets nothing else of the actor reaches them.
+    agent.config.target = TargetKind::MonteCarlo;
+    push(&mut agent);
+    let mut other = agent.clone();
+    other.actor.net = moved(&other.actor.net, 0.3);
+    agent.update().unwrap();
+    other.update().unwrap();
+    assert_eq!(agent.critics.download().unwrap(), other.critics.download().unwrap());
+}
+
+/// ReLU on the head would make half of all raw spreads 0 and dead.
+#[test]
+fn the_spread_covers_its_whole_range() {
     let agent = agent(config());
-    let s = agent.rows(&batch().states, 3).autodiff();
-    let noise = agent.rows(&[0.1; 8], 2).autodiff();
-    let (a, _) = agent.actor.sample(s.clone(), noise);
-    let grads = critic::min_q(&agent.critics.frozen(), s, a).mean().backward();
-    assert!(agent.critics.params.iter().all(|param| param.grad(&grads).is_none()));
-    for param in &agent.actor.net.params {
-        let grad = read(param.grad(&grads).unwrap()).unwrap();
-        assert!(grad.iter().any(|g| *g != 0.0), "a dead gradient");
+    let gaussian = agent.actor.gaussian;
+    assert!((gaussian.log_std(-9.0).0 + 5.0).abs() < 1e-6 && (gaussian.log_std(9.0).0 - 2.0).abs() < 1e-6);
+    assert_eq!(gaussian.log_std(0.0).0, -1.5);
+    for raw in [-2.0, -0.5, 0.0, 1.5] {
+        let numeric = (gaussian.log_std(raw + 1e-5).0 - gaussian.log_std(raw - 1e-5).0) / 2e-5;
+        assert!((gaussian.log_std(raw).1 - numeric).abs() < 1e-6 && numeric > 0.0);
+    }
+    // Whatever the network says, σ is a number.
+    for raw in [f64::MIN, -1e30, 1e30, f64::MAX] {
+        assert!((-5.0..=2.0).contains(&gaussian.log_std(raw).0));
     }
 }
 
-/// Gradient of -min Q(s, sigmoid(µ + σ ε)) + α log π to one bias of the head, against differences.
-#[test]
-fn actor_gradient_matches_finite_differences() {
-    let agent = agent(config());
-    let b = batch();
-    let loss = |net: &Mlp| {
-        let mut actor = agent.actor.clone();
-        actor.net = net.clone();
-        let s = agent.rows(&b.states, 3).autodiff();
-        let noise = agent.rows(&[0.3, -0.8, 1.1, 0.2, -0.4, 0.6, 0.9, -1.2], 2).autodiff();
-        let (a, log_pi) = actor.sample(s.clone(), noise);
-        (log_pi * 0.5 - critic::min_q(&agent.critics.frozen(), s, a)).mean()
-    };
-    let grads = loss(&agent.actor.net).backward();
-    let analytic = read(agent.actor.net.params[11].grad(&grads).unwrap()).unwrap();
-    for (output, expected) in analytic.iter().enumerate() {
-        let nudged = |by: f32| {
-            let mut nudge = [0.0; 4];
-            nudge[output] = by;
-            let mut net = agent.actor.net.clone();
-            let nudge = agent.rows(&nudge, 4).autodiff().unsqueeze::<3>();
-            net.params[11] = net.params[11].clone() + nudge;
-            read(loss(&net).without_autodiff()).unwrap()[0]
-        };
-        let numeric = (nudged(1e-2) - nudged(-1e-2)) / 2e-2;
-        assert!((numeric - expected).abs() < 2e-3, "output {output}: {numeric} against {expected}");
-    }
-}
-
-#[test]
-fn one_update_moves_actor_critics_targets_and_alpha() {
-    let mut agent = agent(config());
+fn push(agent: &mut Agent) {
     let step = |t: f32| Transition {
         state: vec![t, 0.0, 1.0],
         action: vec![0.2, 0.9],
@@ -158,6 +218,25 @@ fn one_update_moves_actor_critics_targets_and_alpha() {
         truncated: false,
     };
     agent.push_episode((0..4).map(|t| step(t as f32)).collect()).unwrap();
+}
+
+/// The temperature that an update uses is the one that the last update left.
+#[test]
+fn alpha_is_read_again_after_its_step() {
+    let mut agent = agent(config());
+    push(&mut agent);
+    let first = agent.update().unwrap().unwrap();
+    let mut again = agent.clone();
+    again.temperature = crate::temperature::Temperature::new(0.2, false);
+    let (second, stale) = (agent.update().unwrap().unwrap(), again.update().unwrap().unwrap());
+    assert!(first.alpha != 0.2);
+    assert!(second.actor_loss != stale.actor_loss, "an update with the old alpha gives the same loss");
+}
+
+#[test]
+fn one_update_moves_actor_critics_targets_and_alpha() {
+    let mut agent = agent(config());
+    push(&mut agent);
     let (actor, critics, targets) =
         (agent.actor.net.download(), agent.critics.download(), agent.targets.download());
     let metrics = agent.update().unwrap().unwrap();

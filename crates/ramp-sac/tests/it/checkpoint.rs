@@ -67,7 +67,7 @@ fn damaged_files_are_errors() {
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
         load(&bytes).unwrap_err().to_string()
     };
-    assert!(replaced(r#"\"version\":1"#, r#"\"version\":9"#).contains("version is 9"));
+    assert!(replaced(r#"\"version\":2"#, r#"\"version\":9"#).contains("version is 9"));
     assert!(replaced(r#"\"state_dim\":2"#, r#"\"state_dim\":3"#).contains("fc1.weight"));
     assert!(replaced(r#"\"replay_cursor\":0"#, r#"\"replay_cursor\":7"#).contains("replay buffer"));
     assert!(replaced("actor.ln1.bias", "actor.ln9.bias").contains("`actor.ln1.bias` is missing"));

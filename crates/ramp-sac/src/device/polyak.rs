@@ -1,6 +1,6 @@
 //! Polyak averaging: target networks that follow the online ones slowly.
 
-use crate::mlp::Mlp;
+use super::mlp::Mlp;
 
 /// θ̄ ← (1 - τ) θ̄ + τ θ for every parameter, LayerNorm's included. `target` is without autodiff.
 pub(crate) fn polyak(target: Mlp, online: &Mlp, tau: f64) -> Mlp {
@@ -16,7 +16,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::mlp::{MlpShape, PARAMS};
+    use crate::shape::{MlpShape, PARAMS};
 
     #[test]
     fn every_parameter_moves_by_tau_towards_the_online_network() {

@@ -5,10 +5,14 @@ use burn::{
     tensor::{Device, Gradients, Tensor, TensorData},
 };
 
-use crate::{
+use super::{
     clip::clip_global_norm,
+    mlp::{Mlp, read},
+};
+use crate::{
     error::Result,
-    mlp::{Mlp, MlpShape, PARAMS, read},
+    networks::AdamSnapshot,
+    shape::{MlpShape, PARAMS},
 };
 
 /// Adam's state for the parameters of one [`Mlp`]; the update rule is Burn's.
@@ -17,13 +21,6 @@ pub(crate) struct Adam {
     rule: burn::optim::Adam,
     grad_clip: f64,
     moments: [Option<AdamState<3>>; PARAMS],
-}
-
-/// Host copy of the state: gradient steps, and both moments of each parameter if there were any.
-pub(crate) struct AdamSnapshot {
-    pub(crate) time: u64,
-    pub(crate) moment_1: Vec<Vec<f32>>,
-    pub(crate) moment_2: Vec<Vec<f32>>,
 }
 
 impl Adam {
@@ -52,7 +49,7 @@ impl Adam {
     }
 
     pub(crate) fn snapshot(&self) -> Result<AdamSnapshot> {
-        let mut snapshot = AdamSnapshot { time: 0, moment_1: Vec::new(), moment_2: Vec::new() };
+        let mut snapshot = AdamSnapshot::default();
         for AdamState { momentum } in self.moments.iter().flatten() {
             snapshot.time = momentum.time as u64;
             snapshot.moment_1.push(read(momentum.moment_1.clone())?);

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::mlp::PARAMS;
+use crate::shape::PARAMS;
 
 /// Scales the gradients of each network in a stack so that their joint L2 norm is at most
 /// `max_norm`; 0 leaves them alone. Burn's own clipping looks at one parameter tensor at a time,
@@ -27,7 +27,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::mlp::read;
+    use crate::device::mlp::read;
 
     /// Gradients of two networks: `value` in every one of the 12 elements of each network.
     fn grads(first: f32, second: f32) -> [Tensor<3>; PARAMS] {
