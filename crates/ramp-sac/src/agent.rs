@@ -266,7 +266,11 @@ pub(crate) fn check_row(
     }
 }
 
-pub(crate) fn agree<T: PartialEq + std::fmt::Debug>(what: &'static str, found: &T, expected: &T) -> Result<()> {
+pub(crate) fn agree<T: PartialEq + std::fmt::Debug>(
+    what: &'static str,
+    found: &T,
+    expected: &T,
+) -> Result<()> {
     if found == expected {
         return Ok(());
     }

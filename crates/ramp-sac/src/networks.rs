@@ -264,8 +264,7 @@ impl Optimizer {
         match (&mut self.place, &mut networks.place, grads) {
             (OptimizerPlace::Host { time, moments }, Place::Host(networks), Gradients::Host(grads)) => {
                 *time += 1;
-                let step =
-                    AdamStep { lr, epsilon: self.epsilon, grad_clip: self.grad_clip, time: *time };
+                let step = AdamStep { lr, epsilon: self.epsilon, grad_clip: self.grad_clip, time: *time };
                 let tasks: Vec<_> = networks.iter_mut().zip(moments).zip(grads).collect();
                 in_parallel(tasks, |((network, moments), grads)| {
                     moments.step(&mut network.params, &grads, step);
