@@ -176,7 +176,7 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
     let base = files.load(&options.device)?;
 
     let total = calibration.n_tokens();
-    let stats = CalibrationStats::gather(&base, &calibration.tokens(), Gather { gram: true }, |done| {
+    let stats = CalibrationStats::gather(&base, &calibration.tokens(), Gather { gram: true, ..Gather::default() }, |done| {
         progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
     })?;
     let mut tick = |name, done, total, unit| progress(Step { name, done, total, unit, best_kld: None });

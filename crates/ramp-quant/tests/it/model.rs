@@ -16,7 +16,7 @@ fn nano() -> CausalLm {
 
 fn stats(model: &CausalLm) -> CalibrationStats {
     let window: Vec<u32> = (0..200).map(|i| 3 + i * 7 % 900).collect();
-    CalibrationStats::gather(model, &[&window], Gather { gram: true }, |_| true).unwrap()
+    CalibrationStats::gather(model, &[&window], Gather { gram: true, ..Gather::default() }, |_| true).unwrap()
 }
 
 #[test]
