@@ -2,6 +2,7 @@
 //!
 //! Every step is a call into the crate that owns it; here is only their order.
 
+mod ablate;
 mod command;
 mod compare;
 mod metadata;
@@ -11,7 +12,10 @@ mod report;
 mod run;
 mod text;
 
-pub use compare::{AgainstFirst, CompareOptions, ComparedMethod, Cutting, MethodComparison, compare_methods};
+pub use ablate::{AblateOptions, Ablated, BlockTypes, ablate_folding};
+pub use compare::{
+    AgainstFirst, CompareOptions, ComparedMethod, Cutting, MethodComparison, TextOptions, compare_methods,
+};
 pub use options::{AllocatorKind, QuantizeOptions};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};

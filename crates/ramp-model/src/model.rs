@@ -219,6 +219,32 @@ impl CausalLm {
         Ok(())
     }
 
+    /// Multiplies channels that a linear layer gives by `scale`: as many rows of its matrix, from row `first` on, and
+    /// of its bias, if it has one.
+    ///
+    /// # Errors
+    /// When the model has no such layer in a block, or the layer has fewer rows.
+    pub fn scale_rows(&mut self, id: LayerId, first: usize, scale: &[f32]) -> Result<()> {
+        let linear = match id {
+            LayerId::Block { block, role } => {
+                self.blocks.get_mut(block).and_then(|b| b.linears[role as usize].as_mut())
+            }
+            _ => None,
+        }
+        .ok_or_else(|| Error::NoSuchLayer { name: id.to_string() })?;
+        let [rows, columns] = linear.weight.dims();
+        let mut factors = vec![1.0_f32; rows];
+        let Some(some) = factors.get_mut(first..).and_then(|rest| rest.get_mut(..scale.len())) else {
+            let (expected, found) = (vec![rows, columns], vec![first.saturating_add(scale.len()), columns]);
+            return Err(Error::Replacement { name: id.to_string(), expected, found });
+        };
+        some.copy_from_slice(scale);
+        let factors: Tensor<1> = Tensor::from_data(TensorData::new(factors, [rows]), &self.device);
+        linear.weight = linear.weight.clone() * factors.clone().reshape([rows, 1]);
+        linear.bias = linear.bias.take().map(|bias| bias * factors);
+        Ok(())
+    }
+
     fn norm_of(&self, id: NormId) -> Result<&Norm> {
         match id {
             NormId::Attn(block) => self.blocks.get(block).map(|b| &b.attn_norm),

@@ -1,9 +1,12 @@
 //! Scale folding (Algorithm 2, Table 11): the scale of activation channels moves into the weights.
 
-use burn::tensor::{Tensor, TensorData};
-use ramp_model::{CalibrationStats, CausalLm, ChannelStats, LayerId, NormId, Role};
+mod site;
+
+use ramp_gguf::GgmlType;
+use ramp_model::{CalibrationStats, CausalLm};
 use serde::{Deserialize, Serialize};
 
+use self::site::{Place, Site};
 use crate::error::{Error, Result};
 
 /// What is known about an input channel of a layer.
@@ -14,7 +17,12 @@ pub enum ActStatistic {
     MeanAbs,
     /// Largest |x|, the paper's activation scale (Appendix A).
     MaxAbs,
+    /// Root of the mean of x².
+    Rms,
 }
+
+/// The exponents that [`FoldConfig::choose`] chooses from; 0 is no folding.
+pub const EXPONENTS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 
 /// How to fold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,13 +39,38 @@ pub struct FoldConfig {
     pub attn: bool,
     /// Fold the input of gate and up (or of up alone) into the feed-forward norm.
     pub ffn: bool,
+    /// Fold the input of o into the rows of v, whose heads it is made of: a channel of v is the same channel of all
+    /// query heads that share it. Not in the paper.
+    pub o: bool,
+    /// Fold the input of down into the rows of up, which it is proportional to; not where up goes through an
+    /// activation (GPT-2). Not in the paper.
+    pub down: bool,
+    /// Choose the exponent of each site from [`EXPONENTS`]: the one with which this type, with an imatrix, gives the
+    /// least error at the outputs of the site's layers. `exponent` is then not used. Not in the paper.
+    pub choose: Option<GgmlType>,
 }
 
 impl FoldConfig {
     /// Algorithm 2 with Table 11: the square root of the per-channel maximum, on both sub-blocks.
     #[must_use]
     pub const fn paper() -> Self {
-        Self { statistic: ActStatistic::MaxAbs, exponent: 0.5, epsilon: 1e-5, attn: true, ffn: true }
+        Self {
+            statistic: ActStatistic::MaxAbs,
+            exponent: 0.5,
+            epsilon: 1e-5,
+            attn: true,
+            ffn: true,
+            o: false,
+            down: false,
+            choose: None,
+        }
+    }
+
+    /// All four sites, each with the exponent that is best for `ty`, or none.
+    #[must_use]
+    pub const fn chosen(ty: GgmlType) -> Self {
+        let paper = Self::paper();
+        Self { statistic: ActStatistic::MeanAbs, o: true, down: true, choose: Some(ty), ..paper }
     }
 
     /// Checks the numbers.
@@ -70,6 +103,15 @@ pub struct BlockFold {
     pub attn: Vec<f32>,
     /// Factor of each input channel of gate and up, `[hidden]`; empty when not folded.
     pub ffn: Vec<f32>,
+    /// Factor of each channel of v, `[kv_heads * head_dim]`; empty when not folded.
+    #[serde(default)]
+    pub o: Vec<f32>,
+    /// Factor of each input channel of down, `[ffn]`; empty when not folded.
+    #[serde(default)]
+    pub down: Vec<f32>,
+    /// The exponents of these four, in their order; `None` where not folded.
+    #[serde(default)]
+    pub exponents: [Option<f64>; 4],
 }
 
 /// What folding did.
@@ -86,108 +128,32 @@ pub struct FoldReport {
 /// model computes the same function. The statistics of those layers are transformed with their inputs, which
 /// become `x / s`: no second calibration pass is needed. A LayerNorm's bias is divided like its weight.
 ///
-/// The other layers have no norm in front that could take the inverse, and stay as they are.
+/// The other two layers have no norm in front of them. Beyond the paper, what comes before them can take the
+/// inverse: the rows of v for o, the rows of up for down ([`FoldConfig::o`], [`FoldConfig::down`]).
 ///
 /// # Errors
 /// When the configuration is out of range, or statistics are missing, of another width, or no possible
 /// statistics. Model and statistics are then unchanged.
 pub fn fold(model: &mut CausalLm, stats: &mut CalibrationStats, config: &FoldConfig) -> Result<FoldReport> {
     config.validate()?;
-    // All scales first, so that an error leaves nothing half done.
-    let blocks = (0..model.config().n_blocks)
-        .map(|block| {
-            let scales = |folded: bool, site: Site| {
-                if folded { site.scales(model, stats, config) } else { Ok(Vec::new()) }
-            };
-            let [attn, ffn] = Site::of(model, block);
-            Ok(BlockFold { attn: scales(config.attn, attn)?, ffn: scales(config.ffn, ffn)? })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    for (block, folded) in blocks.iter().enumerate() {
-        for (site, scales) in Site::of(model, block).into_iter().zip([&folded.attn, &folded.ffn]) {
-            if !scales.is_empty() {
-                site.apply(model, stats, scales)?;
-            }
-        }
+    // All scales first, so that an error leaves nothing half done. Folding one site changes the rows or the norm
+    // that another one's scales do not depend on.
+    let sites: Vec<Site> =
+        (0..model.config().n_blocks).flat_map(|block| Site::of(model, block, config)).collect();
+    let found = sites.iter().map(|site| site.fit(model, stats, config)).collect::<Result<Vec<_>>>()?;
+    let mut blocks = vec![BlockFold::default(); model.config().n_blocks];
+    for (site, (exponent, scales)) in sites.iter().zip(found) {
+        site.apply(model, stats, &scales)?;
+        let block = &mut blocks[site.block];
+        block.exponents[site.place as usize] = Some(exponent);
+        *match site.place {
+            Place::Attn => &mut block.attn,
+            Place::Ffn => &mut block.ffn,
+            Place::O => &mut block.o,
+            Place::Down => &mut block.down,
+        } = scales;
     }
     Ok(FoldReport { blocks })
-}
-
-/// A norm and the layers that read it.
-struct Site {
-    block: usize,
-    norm: NormId,
-    roles: &'static [Role],
-}
-
-impl Site {
-    /// The attention norm and the feed-forward norm.
-    const fn of(model: &CausalLm, block: usize) -> [Self; 2] {
-        let architecture = model.config().architecture;
-        [
-            Self { block, norm: NormId::Attn(block), roles: architecture.attn_inputs() },
-            Self { block, norm: NormId::Ffn(block), roles: architecture.ffn_inputs() },
-        ]
-    }
-
-    fn layers(&self) -> impl Iterator<Item = LayerId> {
-        self.roles.iter().map(|&role| LayerId::Block { block: self.block, role })
-    }
-
-    /// `s`, from the first layer's statistics (q or gate, as Algorithm 2 says; all layers of a site see the same
-    /// input). Checks those of every layer.
-    fn scales(&self, model: &CausalLm, stats: &CalibrationStats, config: &FoldConfig) -> Result<Vec<f32>> {
-        let width = model.config().hidden_size;
-        for id in self.layers() {
-            check_stats(id, stats, width)?;
-        }
-        let id = LayerId::Block { block: self.block, role: self.roles[0] };
-        let missing = || Error::MissingStats { layer: id.to_string() };
-        let layer = stats.get(id).ok_or_else(missing)?;
-        let act = match config.statistic {
-            ActStatistic::MeanAbs => &layer.mean_abs,
-            ActStatistic::MaxAbs => &layer.max_abs,
-        };
-        let powers: Vec<f64> =
-            act.iter().map(|&x| (f64::from(x) + config.epsilon).powf(config.exponent)).collect();
-        let mean = powers.iter().sum::<f64>() / powers.len() as f64;
-        let scales: Vec<f32> = powers.iter().map(|power| (power / mean) as f32).collect();
-        // Both the scale and its inverse must be ordinary numbers.
-        match scales.iter().position(|s| !s.is_normal() || !s.recip().is_normal()) {
-            Some(channel) => Err(Error::StatsValue { layer: id.to_string(), channel, value: act[channel] }),
-            None => Ok(scales),
-        }
-    }
-
-    fn apply(&self, model: &mut CausalLm, stats: &mut CalibrationStats, scales: &[f32]) -> Result<()> {
-        let s: Tensor<1> =
-            Tensor::from_data(TensorData::new(scales.to_vec(), [scales.len()]), model.device());
-        let inverse: Vec<f32> = scales.iter().map(|s| s.recip()).collect();
-        for id in self.layers() {
-            model.set_weight(id, model.weight(id)? * s.clone().unsqueeze())?;
-        }
-        let layers: Vec<LayerId> = self.layers().collect();
-        stats.scale_input(&layers, &inverse);
-        Ok(model.scale_norm(self.norm, &s.recip())?)
-    }
-}
-
-/// Checks that a layer has statistics of its input width that some activations could have.
-fn check_stats(id: LayerId, stats: &CalibrationStats, width: usize) -> Result<()> {
-    let layer = || id.to_string();
-    let ChannelStats { mean_abs, max_abs, sum_sq, .. } =
-        stats.get(id).ok_or_else(|| Error::MissingStats { layer: layer() })?;
-    for found in [mean_abs.len(), max_abs.len(), sum_sq.len()] {
-        if found != width {
-            return Err(Error::StatsWidth { layer: layer(), expected: width, found });
-        }
-    }
-    for values in [mean_abs, max_abs] {
-        if let Some(channel) = values.iter().position(|x| !(x.is_finite() && *x >= 0.0)) {
-            return Err(Error::StatsValue { layer: layer(), channel, value: values[channel] });
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

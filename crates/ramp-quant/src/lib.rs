@@ -15,7 +15,7 @@ mod tensor_type_file;
 pub use allocation::Allocation;
 pub use budget::Budget;
 pub use error::{Error, Result};
-pub use fold::{ActStatistic, BlockFold, FoldConfig, FoldReport, fold};
+pub use fold::{ActStatistic, BlockFold, EXPONENTS, FoldConfig, FoldReport, fold};
 pub use format::Format;
 pub use gptq::{GptqConfig, Hessian, gptq};
 pub use layer_quantizer::{LayerQuantizer, Rounding, imatrix};

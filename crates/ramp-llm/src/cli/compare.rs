@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use ramp::{
-    pipeline::{CompareOptions, ComparedMethod, Cutting, MethodComparison, compare_methods},
+    pipeline::{CompareOptions, ComparedMethod, Cutting, MethodComparison, TextOptions, compare_methods},
     quant::baseline::Method,
 };
 
@@ -31,6 +31,21 @@ pub(crate) struct Args {
     /// are tested against the first.
     #[arg(long, value_name = "LIST", value_delimiter = ',', required = true, value_parser = parse_method)]
     methods: Vec<Method>,
+    #[command(flatten)]
+    texts: TextArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Write everything that was measured as JSON.
+    #[arg(long, value_name = "REPORT")]
+    json: Option<PathBuf>,
+    /// Print a Markdown table.
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// The texts that calibrate and measure.
+#[derive(Debug, clap::Args)]
+pub(super) struct TextArgs {
     /// The text to measure on.
     #[arg(long, value_name = "FILE")]
     text: PathBuf,
@@ -49,14 +64,25 @@ pub(crate) struct Args {
     /// Measure on the first N windows only.
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     chunks: Option<usize>,
-    #[command(flatten)]
-    device: DeviceArgs,
-    /// Write everything that was measured as JSON.
-    #[arg(long, value_name = "REPORT")]
-    json: Option<PathBuf>,
-    /// Print a Markdown table.
-    #[arg(long)]
-    markdown: bool,
+}
+
+impl TextArgs {
+    /// What the library takes.
+    pub(super) fn options(&self) -> Result<TextOptions> {
+        if self.calibration_text.as_ref() == Some(&self.text) {
+            let why =
+                "--calibration-text is --text: leave it out to calibrate on a part that does not measure";
+            return Err(Failure::User(why.into()));
+        }
+        Ok(TextOptions {
+            text: self.text.clone(),
+            calibration_text: self.calibration_text.clone(),
+            cutting: self.protocol.into(),
+            ctx: self.ctx,
+            chunks: self.chunks,
+            calibration_tokens: self.calibration_tokens,
+        })
+    }
 }
 
 /// `--protocol`.
@@ -92,23 +118,13 @@ pub(crate) fn run(args: &Args) -> Result {
             return Err(Failure::User(format!("--methods names {method} twice")));
         }
     }
-    if args.calibration_text.as_ref() == Some(&args.text) {
-        let why = "--calibration-text is --text: leave it out to calibrate on a part that does not measure";
-        return Err(Failure::User(why.into()));
-    }
+    let texts = args.texts.options()?;
     if let Some(path) = &args.json {
         output::check_writable(path)?;
     }
     let device = args.device.device.open()?;
-    let defaults = CompareOptions::new(args.model.clone(), args.methods.clone(), args.text.clone(), device);
-    let options = CompareOptions {
-        calibration_text: args.calibration_text.clone(),
-        cutting: args.protocol.into(),
-        ctx: args.ctx,
-        chunks: args.chunks,
-        calibration_tokens: args.calibration_tokens,
-        ..defaults
-    };
+    let (model, methods) = (args.model.clone(), args.methods.clone());
+    let options = CompareOptions { model, methods, texts, device };
     let mut progress = Progress::start("load");
     let comparison = compare_methods(&options, &mut |step| progress.step(step))?;
     drop(progress);

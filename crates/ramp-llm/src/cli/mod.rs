@@ -1,5 +1,6 @@
 //! Command line: definitions, dispatch, exit status.
 
+mod ablate;
 mod args;
 mod calibrate;
 mod compare;
@@ -41,6 +42,9 @@ enum Command {
     Eval(Box<eval::Args>),
     /// Quantize a model with several methods and measure what each loses: GPTQ, AWQ and others, and GGUF's types.
     Compare(compare::Args),
+    /// Measure what a part of the method is worth, by leaving it out or changing it.
+    #[command(subcommand)]
+    Ablate(ablate::Ablate),
     /// Gather activation statistics and an importance matrix from a text.
     Calibrate(calibrate::Args),
     /// Tell sizes, memory and time of a quantization without reading weights.
@@ -68,6 +72,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Quantize(args) => quantize::run(*args),
             Command::Eval(args) => eval::run(&args),
             Command::Compare(args) => compare::run(&args),
+            Command::Ablate(ablate) => ablate::run(&ablate),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),

@@ -72,6 +72,15 @@ pub struct CompareOptions {
     pub model: PathBuf,
     /// The methods; the others are tested against the first.
     pub methods: Vec<Method>,
+    /// What calibrates and what measures.
+    pub texts: TextOptions,
+    /// Where the model runs.
+    pub device: Device,
+}
+
+/// The texts that calibrate and measure.
+#[derive(Clone, Debug)]
+pub struct TextOptions {
     /// The text to measure on.
     pub text: PathBuf,
     /// The text to calibrate on. Without it the first quarter of `text` is, and only the rest measures.
@@ -85,25 +94,46 @@ pub struct CompareOptions {
     pub chunks: Option<usize>,
     /// Tokens to calibrate on, at most.
     pub calibration_tokens: usize,
-    /// Where the model runs.
-    pub device: Device,
 }
 
 impl CompareOptions {
     /// The command's defaults.
     #[must_use]
     pub const fn new(model: PathBuf, methods: Vec<Method>, text: PathBuf, device: Device) -> Self {
+        Self { model, methods, texts: TextOptions::new(text), device }
+    }
+}
+
+impl TextOptions {
+    /// The command's defaults.
+    #[must_use]
+    pub const fn new(text: PathBuf) -> Self {
         Self {
-            model,
-            methods,
             text,
             calibration_text: None,
             cutting: Cutting::Gptq,
             ctx: 2048,
             chunks: None,
             calibration_tokens: 131_072,
-            device,
         }
+    }
+
+    /// Windows for calibration and for the measurement; no token is in both.
+    pub(super) fn windows(&self, tokenizer: &Tokenizer, ctx: usize) -> Result<(Windows, Windows)> {
+        let limited = |windows: Windows| {
+            let keep = (self.calibration_tokens / ctx).max(1);
+            let step = windows.len().div_ceil(keep);
+            windows.strided(0, step)
+        };
+        let cut = |path, least, most| self.cutting.windows(path, tokenizer, ctx, least, most);
+        if let Some(path) = &self.calibration_text {
+            return Ok((limited(cut(path, 1, None)?), cut(&self.text, 1, self.chunks)?));
+        }
+        let all = cut(&self.text, 2, None)?;
+        let for_calibration = (all.len() / CALIBRATION_SHARE).max(1);
+        let end = self.chunks.map_or(all.len(), |chunks| for_calibration.saturating_add(chunks));
+        let measured = all.filtered(|at| at >= for_calibration && at < end);
+        Ok((limited(all.filtered(|at| at < for_calibration)), measured))
     }
 }
 
@@ -171,14 +201,18 @@ pub struct AgainstFirst {
 pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> Result<MethodComparison> {
     let files = ModelFiles::open(&options.model)?;
     let config = files.config().clone();
-    let ctx = options.ctx.min(config.max_position_embeddings);
-    let (calibration, windows) = texts(options, &files.tokenizer()?, ctx)?;
+    let texts = &options.texts;
+    let ctx = texts.ctx.min(config.max_position_embeddings);
+    let (calibration, windows) = texts.windows(&files.tokenizer()?, ctx)?;
     let base = files.load(&options.device)?;
 
     let total = calibration.n_tokens();
-    let stats = CalibrationStats::gather(&base, &calibration.tokens(), Gather { gram: true, ..Gather::default() }, |done| {
-        progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
-    })?;
+    let stats = CalibrationStats::gather(
+        &base,
+        &calibration.tokens(),
+        Gather { gram: true, ..Gather::default() },
+        |done| progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None }),
+    )?;
     let mut tick = |name, done, total, unit| progress(Step { name, done, total, unit, best_kld: None });
     let n_windows = windows.len();
     let base_perplexity =
@@ -216,32 +250,14 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
     Ok(MethodComparison {
         version: env!("CARGO_PKG_VERSION"),
         model: options.model.clone(),
-        text: options.text.clone(),
-        calibration_text: options.calibration_text.clone(),
+        text: texts.text.clone(),
+        calibration_text: texts.calibration_text.clone(),
         calibration_tokens: total,
-        protocol: options.cutting,
+        protocol: texts.cutting,
         ctx,
         base: base_perplexity,
         base_bytes: 2 * weights as u64,
         other_bytes: 2 * (config.n_params() - weights) as u64,
         methods,
     })
-}
-
-/// Windows for calibration and for the measurement; no token is in both.
-fn texts(options: &CompareOptions, tokenizer: &Tokenizer, ctx: usize) -> Result<(Windows, Windows)> {
-    let limited = |windows: Windows| {
-        let keep = (options.calibration_tokens / ctx).max(1);
-        let step = windows.len().div_ceil(keep);
-        windows.strided(0, step)
-    };
-    let cut = |path, least, most| options.cutting.windows(path, tokenizer, ctx, least, most);
-    if let Some(path) = &options.calibration_text {
-        return Ok((limited(cut(path, 1, None)?), cut(&options.text, 1, options.chunks)?));
-    }
-    let all = cut(&options.text, 2, None)?;
-    let for_calibration = (all.len() / CALIBRATION_SHARE).max(1);
-    let end = options.chunks.map_or(all.len(), |chunks| for_calibration.saturating_add(chunks));
-    let measured = all.filtered(|at| at >= for_calibration && at < end);
-    Ok((limited(all.filtered(|at| at < for_calibration)), measured))
 }

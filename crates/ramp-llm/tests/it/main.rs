@@ -1,6 +1,7 @@
 //! The `ramp` command from outside: what it prints, what it leaves behind, how it exits.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod ablate;
 mod compare;
 mod errors;
 mod fixture;

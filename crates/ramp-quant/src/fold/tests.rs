@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ramp_model::ModelFiles;
+use ramp_model::{Architecture, ChannelStats, LayerId, ModelFiles, NormId, Role};
 
 use super::*;
 
@@ -80,6 +80,83 @@ fn folding_keeps_the_function_and_transforms_the_statistics() {
             assert!(relative(&expected.mean_sq(), &found.mean_sq()) < 1e-3, "{id}");
             assert_eq!(expected.count, found.count);
         }
+    }
+}
+
+/// All four sites at exponent 1, where scales are largest, and with chosen exponents: on random models with shared key
+/// heads and biases, with head norms, and with a fused matrix and LayerNorm.
+#[test]
+fn every_extension_keeps_the_function() {
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/nano");
+    for text in [random::QWEN2, random::QWEN3, random::GPT2] {
+        let dir = tempfile::tempdir().unwrap();
+        random::folder(dir.path(), text, &nano);
+        let base = ModelFiles::open(dir.path()).unwrap().load(&Device::flex()).unwrap();
+        let tokens: Vec<u32> = (0..200).map(|i| (i * 37 + 11) % 2048).collect();
+        let before = collect(&base, &tokens);
+        let logits =
+            |model: &CausalLm| -> Vec<f32> { model.logits(&[&tokens]).unwrap().try_into_vec_as().unwrap() };
+        let all = FoldConfig { exponent: 1.0, o: true, down: true, ..FoldConfig::default() };
+        for config in
+            [all, FoldConfig::chosen(GgmlType::Q3_K), FoldConfig { statistic: ActStatistic::Rms, ..all }]
+        {
+            let (mut model, mut stats) = (base.clone(), before.clone());
+            let report = fold(&mut model, &mut stats, &config).unwrap();
+            let difference = relative(&logits(&base), &logits(&model));
+            assert!(difference < 1e-4, "{difference}");
+            for (id, expected) in collect(&model, &tokens).iter() {
+                assert!(relative(&expected.max_abs, &stats.get(id).unwrap().max_abs) < 1e-3, "{id}");
+            }
+            let fused = base.config().architecture == Architecture::Gpt2;
+            let block = &report.blocks[1];
+            assert_eq!(block.exponents.map(|found| found.is_some()), [true, true, true, !fused]);
+            assert_eq!(block.o.len(), base.config().n_kv_heads * base.config().head_dim);
+        }
+    }
+}
+
+/// The chosen exponent is the one of least error among all, and 0 can win.
+#[test]
+fn exponents_are_chosen_by_the_error() {
+    let nano = Nano::load();
+    let chosen = |ty| {
+        let (mut model, mut stats) = (nano.model.clone(), nano.stats.clone());
+        fold(&mut model, &mut stats, &FoldConfig::chosen(ty)).unwrap().blocks
+    };
+    let exponents: Vec<f64> =
+        chosen(GgmlType::Q3_K).iter().flat_map(|block| block.exponents.into_iter().flatten()).collect();
+    assert_eq!(exponents.len(), 4 * nano.model.config().n_blocks);
+    assert!(exponents.iter().all(|exponent| EXPONENTS.contains(exponent)), "{exponents:?}");
+    // No folding changes what F32 stores: all errors are zero, and the first, no folding, stays.
+    for block in chosen(GgmlType::F32) {
+        assert_eq!(block.exponents, [Some(0.0); 4]);
+        assert!(block.o.iter().chain(&block.down).all(|&s| s == 1.0));
+    }
+}
+
+/// The folded zoo computes what the zoo computes.
+#[test]
+fn every_model_of_the_zoo_keeps_its_function() {
+    let shared = std::env::var_os("RAMP_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
+        std::path::PathBuf::from,
+    );
+    for name in ["llama2-xs", "llama3-xs", "mistral-xs", "gpt2-xs"] {
+        let folder = shared.join("zoo").join(name);
+        if !folder.is_dir() {
+            println!("SKIPPED: there is no {} (RAMP_SHARED names the folder)", folder.display());
+            continue;
+        }
+        let base = ModelFiles::open(&folder).unwrap().load(&Device::flex()).unwrap();
+        let vocab = base.config().vocab_size as u32;
+        let tokens: Vec<u32> = (0..300).map(|i| (i * 37 + 11) % vocab.min(4000)).collect();
+        let mut stats = collect(&base, &tokens);
+        let mut model = base.clone();
+        fold(&mut model, &mut stats, &FoldConfig::chosen(GgmlType::Q3_K)).unwrap();
+        let logits =
+            |model: &CausalLm| -> Vec<f32> { model.logits(&[&tokens]).unwrap().try_into_vec_as().unwrap() };
+        let difference = relative(&logits(&base), &logits(&model));
+        assert!(difference < 1e-4, "{name}: {difference}");
     }
 }
 
