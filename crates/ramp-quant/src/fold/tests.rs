@@ -274,6 +274,7 @@ fn configurations_are_readable_json() {
     let paper = FoldConfig::paper();
     let json = serde_json::json!({
         "statistic": "max_abs", "exponent": 0.5, "epsilon": 1e-5, "attn": true, "ffn": true,
+        "o": false, "down": false, "choose": null,
     });
     assert_eq!(serde_json::to_value(paper).unwrap(), json);
     assert_eq!(serde_json::from_value::<FoldConfig>(json).unwrap(), paper);
