@@ -2,6 +2,9 @@
 
 mod codec;
 mod forward;
+mod pendulum;
+mod sac;
+mod side;
 
 use anyhow::Result;
 
@@ -14,11 +17,17 @@ pub(crate) enum Bench {
     Codec(codec::Args),
     /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch.
     Forward(forward::Args),
+    /// Learning curves of ramp-sac on Pendulum-v1, with the returns that they must reach.
+    Pendulum(pendulum::Args),
+    /// Gradient updates per second of ramp-sac on the CPU, in turns with PyTorch.
+    Sac(sac::Args),
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
     match bench {
         Bench::Codec(args) => codec::run(workspace, args),
         Bench::Forward(args) => forward::run(workspace, args),
+        Bench::Pendulum(args) => pendulum::run(workspace, args),
+        Bench::Sac(args) => sac::run(workspace, args),
     }
 }

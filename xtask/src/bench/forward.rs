@@ -5,14 +5,14 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::side::Side;
 use crate::{process, workspace::Workspace};
 
 const PYTHON: &str = include_str!("forward.py");
@@ -85,8 +85,8 @@ fn measure(model: &Path, text: &Path, program: &Path, tokens: &Path, args: &Args
     };
     let mut best = [f64::INFINITY; 2];
     for round in 0..=args.rounds {
-        let mine = ours.round()?;
-        let other = theirs.as_mut().map(Side::round).transpose()?;
+        let mine: Round = ours.round()?;
+        let other = theirs.as_mut().map(Side::round::<Round>).transpose()?;
         if let Some(other) = &other {
             let difference = (mine.mean_nll - other.mean_nll).abs();
             // Not `>`: a NaN must fail.
@@ -112,57 +112,8 @@ fn measure(model: &Path, text: &Path, program: &Path, tokens: &Path, args: &Args
     Ok(())
 }
 
-/// A program that scores when it is told.
-struct Side {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
 #[derive(Debug, Deserialize)]
 struct Round {
     seconds: f64,
     mean_nll: f64,
-}
-
-impl Side {
-    /// Starts it and waits until it is ready; also gives what it says then.
-    fn start(command: &mut Command) -> Result<(Self, String)> {
-        let name = command.get_program().to_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {}", name.display()))?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("{} has no pipes", name.display());
-        };
-        let mut side = Self { child, stdin, stdout: BufReader::new(stdout) };
-        let line = side.line()?;
-        match line.strip_prefix("ready") {
-            Some(says) => Ok((side, says.trim().to_owned())),
-            None => bail!("{} printed {line:?}, expected `ready`", name.display()),
-        }
-    }
-
-    fn round(&mut self) -> Result<Round> {
-        writeln!(self.stdin)?;
-        self.stdin.flush()?;
-        let line = self.line()?;
-        serde_json::from_str(&line).with_context(|| format!("a program printed {line:?}"))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        // It would wait for a line forever.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
