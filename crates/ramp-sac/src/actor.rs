@@ -1,12 +1,6 @@
 //! The policy: states to the parameters of a squashed Gaussian, and back from a loss of its samples.
 
-use crate::{
-    config::SacConfig,
-    error::Result,
-    networks::Networks,
-    shape::MlpShape,
-    squashed::Squash,
-};
+use crate::{config::SacConfig, error::Result, networks::Networks, shape::MlpShape, squashed::Squash};
 
 /// The policy network with the bounds of its spread.
 #[derive(Clone, Debug)]

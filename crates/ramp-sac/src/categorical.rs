@@ -22,7 +22,8 @@ impl Categorical {
     pub(crate) fn new(logits: &[f32], mask: &[f32]) -> Self {
         let allowed = |at: usize| mask.is_empty() || mask[at] != 0.0;
         let ids = 0..logits.len();
-        let max = ids.clone().filter(|&at| allowed(at)).fold(f32::NEG_INFINITY, |max, at| max.max(logits[at]));
+        let max =
+            ids.clone().filter(|&at| allowed(at)).fold(f32::NEG_INFINITY, |max, at| max.max(logits[at]));
         let above = |at: usize| f64::from(logits[at]) - f64::from(max);
         let total: f64 = ids.clone().filter(|&at| allowed(at)).map(|at| above(at).exp()).sum();
         let log: Vec<f64> =

@@ -41,7 +41,8 @@ impl Writer {
 
     /// `replay.*`. Columns of width 0 are left out.
     pub(crate) fn replay(&mut self, replay: &Replay) {
-        for ((name, width), values) in COLUMNS.iter().zip(replay::widths(replay.widths)).zip(&replay.columns) {
+        for ((name, width), values) in COLUMNS.iter().zip(replay::widths(replay.widths)).zip(&replay.columns)
+        {
             if width > 0 {
                 self.column(&format!("replay.{name}"), values, width);
             }
@@ -61,8 +62,7 @@ impl Writer {
 
     /// Writes the file, complete or not at all: beside `path`, then renamed.
     pub(crate) fn finish(self, path: &Path, header: &impl Serialize) -> Result<()> {
-        let bytes =
-            self.encode(header).map_err(|reason| Error::Checkpoint { path: path.into(), reason })?;
+        let bytes = self.encode(header).map_err(|reason| Error::Checkpoint { path: path.into(), reason })?;
         write_atomically(path, &bytes).map_err(|source| Error::Io { path: path.into(), source })
     }
 

@@ -173,7 +173,12 @@ impl SacConfig {
     }
 }
 
-pub(crate) fn check(field: &'static str, value: impl std::fmt::Display, holds: bool, rule: &'static str) -> Result<()> {
+pub(crate) fn check(
+    field: &'static str,
+    value: impl std::fmt::Display,
+    holds: bool,
+    rule: &'static str,
+) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Config { field, value: value.to_string(), rule }) }
 }
 

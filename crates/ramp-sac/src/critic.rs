@@ -1,9 +1,6 @@
 //! The twin critics: two Q-functions of (state, action) in one stack.
 
-use crate::{
-    config::SacConfig,
-    shape::MlpShape,
-};
+use crate::{config::SacConfig, shape::MlpShape};
 
 /// Shape of the two networks.
 pub(crate) fn shape(config: &SacConfig) -> MlpShape {

@@ -132,7 +132,7 @@ impl DiscreteAgent {
     /// [`Error::Length`] or [`Error::Value`] if `state` or `mask` has the wrong length or is not finite;
     /// [`Error::Mask`] if no action is allowed; [`Error::Device`] if the actor cannot be read back.
     pub fn act(&mut self, state: &[f32], mask: &[bool], mode: ActMode) -> Result<usize> {
-        check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")?;
+        check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
         let policy = match self.policy.take() {
             Some(policy) => policy,
             None => CategoricalNet::new(self.actor.host_copy()?),
@@ -155,7 +155,11 @@ impl DiscreteAgent {
             check_mask(&step.next_mask, actions, index)?;
             if step.action >= actions || !step.mask.get(step.action).copied().unwrap_or(true) {
                 let what = format!("action of transition {index}");
-                return Err(Error::Value { what, value: step.action as f64, rule: "the index of an allowed action" });
+                return Err(Error::Value {
+                    what,
+                    value: step.action as f64,
+                    rule: "the index of an allowed action",
+                });
             }
             rows.push((full(&step.mask), full(&step.next_mask), [step.action as f32]));
         }
@@ -224,7 +228,11 @@ impl DiscreteAgent {
             check_mask(mask(row), n, row)?;
             if action >= n || !mask(row).get(action).copied().unwrap_or(true) {
                 let what = format!("action {row}");
-                return Err(Error::Value { what, value: action as f64, rule: "the index of an allowed action" });
+                return Err(Error::Value {
+                    what,
+                    value: action as f64,
+                    rule: "the index of an allowed action",
+                });
             }
         }
         let batch = self.config.batch_size.min(states.len());
@@ -289,7 +297,7 @@ impl DiscreteAgent {
 
     fn check_states(&self, states: &[Vec<f32>]) -> Result<()> {
         states.iter().try_for_each(|state| {
-            check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")
+            check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")
         })
     }
 }

@@ -95,7 +95,11 @@ fn learning_is_the_same_on_both_sides() {
             optimizer.step(networks, grads, 1e-3);
             target.follow(networks, 0.2);
         }
-        (networks.download().unwrap(), target.download().unwrap(), optimizer.snapshot(&networks.shape).unwrap())
+        (
+            networks.download().unwrap(),
+            target.download().unwrap(),
+            optimizer.snapshot(&networks.shape).unwrap(),
+        )
     };
     let (found, expected) = (learn(&mut host), learn(&mut device));
     assert_eq!((found.2.time, expected.2.time), (5, 5));

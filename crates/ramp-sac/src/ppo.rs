@@ -117,7 +117,7 @@ impl Ppo {
     /// [`Error::Length`] or [`Error::Value`] if `state` or `mask` has the wrong length or is not finite;
     /// [`Error::Mask`] if no action is allowed; [`Error::Device`] if the actor cannot be read back.
     pub fn act(&mut self, state: &[f32], mask: &[bool], mode: ActMode) -> Result<Choice> {
-        check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")?;
+        check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
         let policy = match self.policy.take() {
             Some(policy) => policy,
             None => CategoricalNet::new(self.actor.host_copy()?),
@@ -136,7 +136,7 @@ impl Ppo {
         if episode.is_empty() {
             return Err(Error::Episode { len: 0, problem: "holds nothing" });
         }
-        let finite = |x: f32| x.is_finite();
+        let finite = f32::is_finite;
         for (index, step) in episode.iter().enumerate() {
             check_row("state", &step.state, self.config.state_dim, finite, "a finite number")?;
             check_row("reward", &[step.reward], 1, finite, "a finite number")?;
@@ -144,7 +144,11 @@ impl Ppo {
             let Choice { action, log_prob } = step.choice;
             if action >= self.config.actions || !step.mask.get(action).copied().unwrap_or(true) {
                 let what = format!("action of step {index}");
-                return Err(Error::Value { what, value: action as f64, rule: "the index of an allowed action" });
+                return Err(Error::Value {
+                    what,
+                    value: action as f64,
+                    rule: "the index of an allowed action",
+                });
             }
             // Not `>`: a NaN must fail.
             let is_log_prob = log_prob <= 0.0 && log_prob.is_finite();

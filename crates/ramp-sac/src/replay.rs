@@ -186,9 +186,9 @@ impl Replay {
             let left = self.columns[column::STEPS_LEFT][slot] as usize;
             let steps = lookahead.min(left + 1);
             let rewards = &self.columns[column::REWARDS];
-            let sum = (0..steps).rev().fold(0.0, |sum, step| {
-                f64::from(rewards[(slot + step) % self.capacity]) + gamma * sum
-            });
+            let sum = (0..steps)
+                .rev()
+                .fold(0.0, |sum, step| f64::from(rewards[(slot + step) % self.capacity]) + gamma * sum);
             let last = (slot + steps - 1) % self.capacity;
             let goes_on = f64::from(self.columns[column::CONTINUES][last]);
             (sum as f32, last, gamma.powi(steps as i32) * goes_on)

@@ -91,9 +91,7 @@ fn the_mean_of_minus_log_pi_is_the_entropy() {
     use rand::{Rng, SeedableRng};
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let (mu, log_std, n) = (0.7, -0.4, 200_000);
-    let mean = (0..n)
-        .map(|_| -log_prob(mu, log_std, rng.sample(rand_distr::StandardNormal)))
-        .sum::<f64>()
+    let mean = (0..n).map(|_| -log_prob(mu, log_std, rng.sample(rand_distr::StandardNormal))).sum::<f64>()
         / f64::from(n);
     // The standard error is 0.0016.
     assert!((mean - entropy(mu, log_std)).abs() < 0.008, "{mean} against {}", entropy(mu, log_std));

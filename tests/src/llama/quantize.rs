@@ -104,7 +104,10 @@ pub fn quantize(
     let mut overrides: Vec<sys::llama_model_tensor_override> = recipe
         .rules()
         .zip(&patterns)
-        .map(|((_, ty), pattern)| sys::llama_model_tensor_override { pattern: pattern.as_ptr(), type_: ty.id() })
+        .map(|((_, ty), pattern)| sys::llama_model_tensor_override {
+            pattern: pattern.as_ptr(),
+            type_: ty.id(),
+        })
         .collect();
     // This list, too.
     let count = sys::GGML_TYPE_COUNT;

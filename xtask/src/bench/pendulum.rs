@@ -103,7 +103,11 @@ fn draw(points: &[Point]) -> String {
     push("<text x=\"320\" y=\"358\" text-anchor=\"middle\">steps</text>".to_owned());
     let at = y(OPTIMUM);
     push(format!("<path d=\"M{left} {at:.1}h{width}\" stroke=\"#555\" stroke-dasharray=\"5 4\"/>"));
-    push(format!("<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">optimum {OPTIMUM}</text>", left + width, at - 5.0));
+    push(format!(
+        "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">optimum {OPTIMUM}</text>",
+        left + width,
+        at - 5.0
+    ));
     let mut seeds: Vec<u64> = points.iter().map(|point| point.seed).collect();
     seeds.dedup();
     for (index, seed) in seeds.iter().enumerate() {
@@ -118,7 +122,10 @@ fn draw(points: &[Point]) -> String {
             places.join(" ")
         ));
         let at = top + height - 12.0 - 16.0 * index as f64;
-        push(format!("<text x=\"{}\" y=\"{at:.1}\" fill=\"{colour}\" text-anchor=\"end\">seed {seed}</text>", left + width));
+        push(format!(
+            "<text x=\"{}\" y=\"{at:.1}\" fill=\"{colour}\" text-anchor=\"end\">seed {seed}</text>",
+            left + width
+        ));
     }
     svg.push_str("</svg>\n");
     svg

@@ -69,7 +69,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let setting = format!("best of {} rounds of {}, {threads} threads", args.rounds, args.updates);
         if theirs.is_some() {
             let ratio = mine / other;
-            println!("   ramp {mine:.1} updates/s, PyTorch {other:.1} updates/s, ratio {ratio:.2} ({setting})");
+            println!(
+                "   ramp {mine:.1} updates/s, PyTorch {other:.1} updates/s, ratio {ratio:.2} ({setting})"
+            );
         } else {
             println!("   ramp {mine:.1} updates/s ({setting})");
         }

@@ -15,10 +15,7 @@ pub use self::{
     estimate::{Memory, Seconds, Work},
     rates::Rates,
 };
-use super::{
-    metadata::Making,
-    options::AllocatorKind,
-};
+use super::{metadata::Making, options::AllocatorKind};
 use crate::error::Result;
 
 /// What a plan is asked for. The fields are those of [`QuantizeOptions`](super::QuantizeOptions).

@@ -89,14 +89,16 @@ fn malformed_episodes_are_refused_by_name() {
     assert!(matches!(agent.act(&[0.0], &[], ActMode::Sample), Err(Error::Length { .. })));
     assert!(agent.clone_behaviour(&[vec![0.0; 2]], &[], &[3], 1, 1e-3).is_err());
     let bad = DiscreteConfig { entropy_fraction: 1.5, ..config() };
-    assert!(matches!(DiscreteAgent::new(bad, &Device::flex()), Err(Error::Config { field: "entropy_fraction", .. })));
+    assert!(matches!(
+        DiscreteAgent::new(bad, &Device::flex()),
+        Err(Error::Config { field: "entropy_fraction", .. })
+    ));
 }
 
 #[test]
 fn only_the_taken_actions_value_is_pulled() {
     // One state, one action taken: after many updates its value is right, and the others' are whatever they are.
-    let mut agent =
-        agent(DiscreteConfig { auto_alpha: false, init_alpha: 0.0, lr: 1e-2, ..config() });
+    let mut agent = agent(DiscreteConfig { auto_alpha: false, init_alpha: 0.0, lr: 1e-2, ..config() });
     for _ in 0..4 {
         agent.push_episode(&[step(1, &[], true)]).unwrap();
     }

@@ -2,12 +2,7 @@
 
 use super::DiscreteAgent;
 use crate::{
-    categorical::Categorical,
-    config::TargetKind,
-    critic,
-    error::Result,
-    networks::Wrt,
-    replay::Batch,
+    categorical::Categorical, config::TargetKind, critic, error::Result, networks::Wrt, replay::Batch,
     update::UpdateMetrics,
 };
 
@@ -20,8 +15,7 @@ impl DiscreteAgent {
     /// [`Error::Device`](crate::Error::Device) if outputs cannot be read.
     pub fn update(&mut self) -> Result<Option<UpdateMetrics>> {
         let (lookahead, gamma) = (self.config.target.lookahead(), self.config.gamma);
-        let Some(batch) =
-            self.replay.sample(self.config.batch_size, lookahead, gamma, &mut self.learn_rng)
+        let Some(batch) = self.replay.sample(self.config.batch_size, lookahead, gamma, &mut self.learn_rng)
         else {
             return Ok(None);
         };
@@ -55,7 +49,8 @@ impl DiscreteAgent {
                 policy.log.iter().zip(q).map(|(log, (q, _))| alpha * log - f64::from(*q)).collect();
             actor_loss += policy.expect(&values) / size as f64;
             entropy += policy.entropy() / size as f64;
-            target_entropy += self.config.entropy_fraction * mask.iter().sum::<f32>().ln() as f64 / size as f64;
+            target_entropy +=
+                self.config.entropy_fraction * mask.iter().sum::<f32>().ln() as f64 / size as f64;
             outer.extend(policy.pull_back(&values).into_iter().map(|slope| (slope / size as f64) as f32));
         }
         let grads = self.actor.backward(&tape, &outer);
@@ -63,8 +58,7 @@ impl DiscreteAgent {
         self.policy = None;
 
         // Temperature: L(α) = -α E[H̄(s) - H(s)] with the sign of `Temperature::update`.
-        let alpha_loss =
-            self.temperature.update(-entropy, target_entropy, lr, self.config.adam_epsilon);
+        let alpha_loss = self.temperature.update(-entropy, target_entropy, lr, self.config.adam_epsilon);
 
         if self.config.target != TargetKind::MonteCarlo {
             self.targets.follow(&self.critics, self.config.tau);

@@ -13,11 +13,11 @@ fn agent(config: PpoConfig) -> Ppo {
 #[test]
 fn advantages_are_sums_of_discounted_surprises() {
     let (rewards, values) = ([1.0, 0.0, 2.0], [0.5, 1.0, -1.0, 4.0]);
-    let delta = [1.0 + 0.9 - 0.5, 0.9 * -1.0 - 1.0, 2.0 + 0.9 * 4.0 + 1.0];
+    let delta = [1.0 + 0.9 - 0.5, -0.9 - 1.0, 2.0 + 0.9 * 4.0 + 1.0];
     let found = advantages(&rewards, &values, 0.9, 0.8);
-    for t in 0..3 {
+    for (t, found) in found.into_iter().enumerate() {
         let expected: f64 = (t..3).map(|k| 0.72_f64.powi((k - t) as i32) * delta[k]).sum();
-        assert!((found[t] - expected).abs() < 1e-12);
+        assert!((found - expected).abs() < 1e-12);
     }
     // λ = 1: the return minus the value. λ = 0: one step.
     let found = advantages(&rewards, &[0.5, 1.0, -1.0, 0.0], 1.0, 1.0);

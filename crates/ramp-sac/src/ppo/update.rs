@@ -49,7 +49,13 @@ impl Ppo {
     }
 
     /// One gradient step of both networks; adds what it saw to `metrics`, weighted by `share`.
-    fn minibatch(&mut self, rollout: &Rollout, rows: &[usize], share: f64, metrics: &mut PpoMetrics) -> Result<()> {
+    fn minibatch(
+        &mut self,
+        rollout: &Rollout,
+        rows: &[usize],
+        share: f64,
+        metrics: &mut PpoMetrics,
+    ) -> Result<()> {
         let (width, n) = (self.config.state_dim, self.config.actions);
         let size = rows.len() as f64;
         let states: Vec<f32> =

@@ -118,9 +118,9 @@ impl Landscape {
         }
     }
 
-    /// What the policy sees in front of a layer: depth, role, hint, bits of the layer before, mean bits so far, and
-    /// the bits left for each remaining layer.
-    pub(crate) fn state(&self, before: &[usize]) -> Vec<f32> {
+    /// What the policy sees in front of a layer: depth, role, a logarithm of its measured costs, bits of the layer
+    /// before, mean bits so far, and the bits left for each remaining layer.
+    pub(crate) fn state(measured: &[[f64; FORMATS]], before: &[usize]) -> Vec<f32> {
         let layer = before.len();
         let bits = |choice: usize| choice as f64 / (FORMATS - 1) as f64;
         let spent: usize = before.iter().map(|choice| choice + MIN_BITS).sum();
@@ -129,9 +129,24 @@ impl Landscape {
             Some(&last) => (bits(last), (spent as f64 / layer as f64 - MIN_BITS as f64) / 3.0),
         };
         let left = (budget() as f64 - spent as f64) / (LAYERS - layer).max(1) as f64 - TARGET_BITS;
-        let mut state = vec![(layer / ROLES) as f64 / (BLOCKS - 1) as f64, self.hints[layer], prev, mean, left];
+        let typical = (TOTALS[0] - TOTALS[1]) / LAYERS as f64;
+        let hint = (measured[layer][0] / typical).max(1e-3).ln();
+        let mut state = vec![(layer / ROLES) as f64 / (BLOCKS - 1) as f64, hint, prev, mean, left];
         state.extend((0..ROLES).map(|role| f64::from(u8::from(role == layer % ROLES))));
         state.into_iter().map(|x| x as f32).collect()
+    }
+
+    /// The same as the paper has it (Table 24): one number for the role, bits divided by 8, 0 in front of the first
+    /// layer, and nothing about the budget.
+    pub(crate) fn paper_state(&self, before: &[usize]) -> Vec<f32> {
+        const BY_TYPE: [f64; ROLES] = [0.0, 0.0, 0.0, 0.25, 0.5, 0.6, 0.75];
+        let layer = before.len();
+        let depth = (layer / ROLES) as f64 / (BLOCKS - 1) as f64;
+        let bits = |choice: usize| (choice + MIN_BITS) as f64 / 8.0;
+        let prev = before.last().map_or(0.0, |&choice| bits(choice));
+        let mean = before.iter().map(|&choice| bits(choice)).sum::<f64>() / layer.max(1) as f64;
+        let state = [depth, self.hints[layer], BY_TYPE[layer % ROLES], prev, mean];
+        state.map(|x| x as f32).to_vec()
     }
 
     /// The paper's reward (Eqs. 19 to 21, as printed) of an allocation.
@@ -148,8 +163,9 @@ impl Landscape {
     }
 }
 
-/// Elements of a state.
+/// Elements of a state, and of the paper's.
 pub(crate) const STATE: usize = 5 + ROLES;
+pub(crate) const PAPER_STATE: usize = 5;
 
 /// Bits that all layers may have together.
 pub(crate) const fn budget() -> usize {
@@ -257,7 +273,8 @@ mod tests {
     fn the_paper_pays_most_just_above_its_ceiling() {
         let landscape = Landscape::new(1);
         // One layer of 224 more is 0.0045 bits.
-        let with_mean = |steps: usize| -> Choices { (0..LAYERS).map(|layer| 1 + usize::from(layer < steps)).collect() };
+        let with_mean =
+            |steps: usize| -> Choices { (0..LAYERS).map(|layer| 1 + usize::from(layer < steps)).collect() };
         let reward = |steps| landscape.paper_reward(&with_mean(steps));
         assert!(reward(57) > reward(56) + 0.4, "{} {}", reward(57), reward(56));
         assert!(mean_bits(&with_mean(56)) == 4.25);
