@@ -18,7 +18,7 @@ use ramp_sac::{ActMode, Agent, SacConfig, Transition};
 #[path = "../crates/ramp-sac/tests/it/pendulum.rs"]
 mod pendulum;
 
-use pendulum::{EPISODE_STEPS, MAX_TORQUE, Pendulum};
+use pendulum::{EPISODE_STEPS, Pendulum, torque};
 
 const EPISODES: usize = 75;
 const WARM_UP: usize = 5;
@@ -66,7 +66,7 @@ fn collect(agent: &mut Agent, number: usize) -> Result<Vec<Transition>> {
             0..WARM_UP => vec![halton(number * EPISODE_STEPS + t, 5) as f32],
             _ => agent.act(&state, ActMode::Sample)?,
         };
-        let reward = pole.step(torque(&action)) as f32;
+        let reward = pole.step(torque(action[0])) as f32;
         // The time limit is not a property of the task: truncated, never terminated.
         let (next_state, truncated) = (pole.observe(), t + 1 == EPISODE_STEPS);
         episode.push(Transition { state, action, reward, next_state, terminated: false, truncated });
@@ -81,14 +81,10 @@ fn evaluate(agent: &mut Agent) -> Result<f64> {
         let mut pole = start(EPISODES + number);
         for _ in 0..EPISODE_STEPS {
             let action = agent.act(&pole.observe(), ActMode::Deterministic)?;
-            sum += pole.step(torque(&action));
+            sum += pole.step(torque(action[0]));
         }
     }
     Ok(sum / 20.0)
-}
-
-fn torque(action: &[f32]) -> f64 {
-    MAX_TORQUE * (2.0 * f64::from(action[0]) - 1.0)
 }
 
 /// Starts spread evenly over the start distribution.

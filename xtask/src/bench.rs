@@ -3,6 +3,9 @@
 mod affine;
 mod codec;
 mod forward;
+mod pendulum;
+mod sac;
+mod side;
 
 use anyhow::Result;
 
@@ -17,6 +20,10 @@ pub(crate) enum Bench {
     Codec(codec::Args),
     /// Tokens per second of scoring windows of text on the CPU, in turns with PyTorch and llama.cpp.
     Forward(forward::Args),
+    /// Learning curves of ramp-sac on Pendulum-v1, with the returns that they must reach.
+    Pendulum(pendulum::Args),
+    /// Gradient updates per second of ramp-sac on the CPU, in turns with PyTorch.
+    Sac(sac::Args),
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
@@ -24,5 +31,7 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Affine => affine::run(workspace),
         Bench::Codec(args) => codec::run(workspace, args),
         Bench::Forward(args) => forward::run(workspace, args),
+        Bench::Pendulum(args) => pendulum::run(workspace, args),
+        Bench::Sac(args) => sac::run(workspace, args),
     }
 }

@@ -129,7 +129,7 @@ impl Agent {
     /// [`Error::Length`] or [`Error::Value`] if `state` has the wrong length or is not finite;
     /// [`Error::Device`] if the actor cannot be read back after an update.
     pub fn act(&mut self, state: &[f32], mode: ActMode) -> Result<Vec<f32>> {
-        check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")?;
+        check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
         let squash = self.config.squash;
         let (mut action, log_std) = self.policy()?.forward(state)?;
         for (u, log_std) in action.iter_mut().zip(log_std) {
@@ -234,7 +234,7 @@ impl Agent {
             });
         }
         for (state, action) in states.iter().zip(actions) {
-            check_row("state", state, self.config.state_dim, |x| x.is_finite(), "a finite number")?;
+            check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
             let bounds @ [low, high] = self.config.squash.bounds();
             let inside = |value: f32| (low..=high).contains(&value);
             check_row("action", action, self.config.action_dim, inside, replay::interval(bounds))?;

@@ -39,6 +39,12 @@ pub enum Error {
         /// The interval it must lie in.
         rule: &'static str,
     },
+    /// A mask allows no action.
+    #[error("the mask of transition {transition} allows no action")]
+    Mask {
+        /// Index of the transition in its episode.
+        transition: usize,
+    },
     /// An episode is empty, ends without `terminated` or `truncated`, or goes on after one of them.
     #[error("episode of {len} transitions {problem}")]
     Episode {

@@ -27,6 +27,9 @@ pub(crate) use crate::host::mlp::Wrt;
 /// Rows of a minibatch that one task takes; fixed, so that gradients are the same on any number of threads.
 const TASK_ROWS: usize = 64;
 
+/// Multiplications that pay for waking a thread pool up: some hundred microseconds of one core.
+const PARALLEL_WORK: usize = 1 << 23;
+
 /// Networks of one shape with their own parameters and the same inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct Networks {
@@ -34,6 +37,8 @@ pub(crate) struct Networks {
     place: Place,
 }
 
+// There are a few of these in a program.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Place {
     Host(Vec<HostMlp>),
@@ -47,6 +52,7 @@ pub(crate) struct Tape {
     place: TapePlace,
 }
 
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 enum TapePlace {
     /// By network, then by task.
@@ -117,7 +123,7 @@ impl Networks {
         match &self.place {
             Place::Host(networks) => {
                 let tasks: Vec<(&HostMlp, &[f32])> = self.tasks(networks, input);
-                let outputs = in_parallel(tasks, |(network, rows)| network.forward(rows));
+                let outputs = in_parallel(tasks, self.work(input), |(network, rows)| network.forward(rows));
                 Ok(outputs.concat())
             }
             Place::Device(mlp, device) => {
@@ -131,7 +137,9 @@ impl Networks {
         let (output, place) = match &self.place {
             Place::Host(networks) => {
                 let tasks = self.tasks(networks, input);
-                let passes = in_parallel(tasks, |(network, rows)| network.forward_tape(rows.to_vec()));
+                let passes = in_parallel(tasks, self.work(input), |(network, rows)| {
+                    network.forward_tape(rows.to_vec())
+                });
                 let (outputs, tapes): (Vec<_>, Vec<_>) = passes.into_iter().unzip();
                 let per_network = tapes.len() / networks.len();
                 let mut tapes = tapes.into_iter();
@@ -158,7 +166,9 @@ impl Networks {
         match (&self.place, &tape.place) {
             (Place::Host(networks), TapePlace::Host(tapes)) => {
                 let parts = self.pull_back(networks, tapes, outer, Wrt::Params);
-                let summed = parts.into_iter().map(|parts| parts.into_iter().reduce(add).unwrap_or_default());
+                let summed = parts
+                    .into_iter()
+                    .map(|parts| parts.into_iter().reduce(|sum, part| add(sum, &part)).unwrap_or_default());
                 Gradients::Host(summed.collect())
             }
             (_, TapePlace::Device { output, .. }) => Gradients::Device(graph(output, outer).backward()),
@@ -186,7 +196,7 @@ impl Networks {
         match (&mut self.place, &online.place) {
             (Place::Host(targets), Place::Host(online)) => {
                 let pairs: Vec<_> = targets.iter_mut().zip(online).collect();
-                in_parallel(pairs, |(target, online)| {
+                in_parallel(pairs, self.shape.elements() << 3, |(target, online)| {
                     host::adam::polyak(&mut target.params, &online.params, tau);
                 });
             }
@@ -201,6 +211,16 @@ impl Networks {
     fn tasks<'a>(&self, networks: &'a [HostMlp], input: &'a [f32]) -> Vec<(&'a HostMlp, &'a [f32])> {
         let size = self.task_rows() * self.shape.inputs;
         networks.iter().flat_map(|network| input.chunks(size).map(move |rows| (network, rows))).collect()
+    }
+
+    /// Multiplications of a pass of `[batch, in]` through every network.
+    fn work(&self, input: &[f32]) -> usize {
+        self.work_of(input.len() / self.shape.inputs * self.shape.networks)
+    }
+
+    /// Multiplications of a pass of this many rows, each through one network.
+    fn work_of(&self, rows: usize) -> usize {
+        rows * self.shape.elements() / self.shape.networks
     }
 
     /// A stack has several networks to share among threads already.
@@ -226,8 +246,12 @@ impl Networks {
                 tapes.iter().zip(outer.chunks(size)).map(move |(tape, outer)| (network, tape, outer))
             })
             .collect();
-        let mut grads =
-            in_parallel(tasks, |(network, tape, outer)| network.backward(tape, outer, wrt)).into_iter();
+        let mut grads = in_parallel(
+            tasks,
+            2 * self.work_of(outer.len() / self.shape.outputs),
+            |(network, tape, outer)| network.backward(tape, outer, wrt),
+        )
+        .into_iter();
         tapes.iter().map(|tapes| grads.by_ref().take(tapes.len()).collect()).collect()
     }
 }
@@ -261,12 +285,14 @@ impl Optimizer {
 
     /// One step of each network.
     pub(crate) fn step(&mut self, networks: &mut Networks, grads: Gradients, lr: f64) {
+        // About eight operations on each parameter.
+        let work = networks.shape.elements() << 3;
         match (&mut self.place, &mut networks.place, grads) {
             (OptimizerPlace::Host { time, moments }, Place::Host(networks), Gradients::Host(grads)) => {
                 *time += 1;
                 let step = AdamStep { lr, epsilon: self.epsilon, grad_clip: self.grad_clip, time: *time };
                 let tasks: Vec<_> = networks.iter_mut().zip(moments).zip(grads).collect();
-                in_parallel(tasks, |((network, moments), grads)| {
+                in_parallel(tasks, work, |((network, moments), grads)| {
                     moments.step(&mut network.params, &grads, step);
                 });
             }
@@ -314,9 +340,10 @@ impl Optimizer {
     }
 }
 
-/// Results in the order of the tasks. The last one runs here: few tasks need no thread pool.
-fn in_parallel<T: Send, R: Send>(tasks: Vec<T>, run: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
-    if tasks.len() == 1 {
+/// Results in the order of the tasks; `work` is the number of multiplications in all of them, about. Small networks
+/// are done before a thread pool has woken up.
+fn in_parallel<T: Send, R: Send>(tasks: Vec<T>, work: usize, run: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+    if tasks.len() == 1 || work < PARALLEL_WORK {
         return tasks.into_iter().map(run).collect();
     }
     tasks.into_par_iter().map(run).collect()
@@ -333,8 +360,8 @@ fn rows(values: &[f32], width: usize, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / width, width]), device)
 }
 
-fn add(mut sum: Vec<f32>, part: Vec<f32>) -> Vec<f32> {
-    pulp::Arch::new().dispatch(|| sum.iter_mut().zip(&part).for_each(|(sum, x)| *sum += x));
+fn add(mut sum: Vec<f32>, part: &[f32]) -> Vec<f32> {
+    pulp::Arch::new().dispatch(|| sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x));
     sum
 }
 

@@ -84,7 +84,7 @@ fn n_steps_stop_at_the_end_of_an_episode_and_cross_the_boundary_of_the_ring() {
             assert_eq!((n[0], n[1]), (s[0], s[1] + steps as f32), "the state that many steps later");
             let sum: f64 = (0..steps).map(|k| gamma.powi(k as i32)).sum();
             assert_eq!(f64::from(batch.rewards[row]), sum);
-            let terminated = n[1] == 3.0 && s[0] as usize % 2 == 0;
+            let terminated = n[1] == 3.0 && (s[0] as usize).is_multiple_of(2);
             let expected = if terminated { 0.0 } else { gamma.powi(steps as i32) };
             assert_eq!(batch.discounts[row], expected);
             ends[usize::from(terminated)] += 1;

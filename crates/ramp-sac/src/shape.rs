@@ -60,6 +60,11 @@ impl MlpShape {
         ]
     }
 
+    /// Numbers in all parameters of the stack.
+    pub(crate) fn elements(&self) -> usize {
+        self.params().iter().map(|dims| dims.iter().product::<usize>()).sum()
+    }
+
     /// Initial host values of every parameter: weights and biases of a linear layer uniform in
     /// ±1/√in (PyTorch's `Linear`), LayerNorm 1 and 0. From a host generator, so that one seed gives
     /// the same bytes on every device.

@@ -5,14 +5,14 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::side::Side;
 use crate::{process, workspace::Workspace};
 
 const PYTHON: &str = include_str!("forward.py");
@@ -74,11 +74,11 @@ fn measure(model: &Path, text: &Path, program: &Path, folder: &Path, args: &Args
     let (tokens, threads) = (folder.join("tokens.json"), args.threads.to_string());
     let mut ours = Command::new(program);
     ours.args([model, text]).args([args.ctx.to_string(), args.windows.to_string()]).arg(&tokens);
-    let mut sides = vec![Side::start("ramp", ours.env("RAYON_NUM_THREADS", &threads))?];
+    let mut sides = vec![Contestant::start("ramp", ours.env("RAYON_NUM_THREADS", &threads))?];
     if let Some(python) = &args.python {
         let mut command = Command::new(python);
         command.args(["-c", PYTHON]).args([model, &tokens]).arg(&threads);
-        sides.push(Side::start("PyTorch", &mut command)?);
+        sides.push(Contestant::start("PyTorch", &mut command)?);
     }
     if let Some(llama_check) = &args.llama_check {
         let file = folder.join("f16.gguf");
@@ -87,13 +87,13 @@ fn measure(model: &Path, text: &Path, program: &Path, folder: &Path, args: &Args
         {
             let mut command = Command::new(llama_check);
             command.arg("score").args([&file, &tokens]).args(prompt).args(["--threads", &threads]);
-            sides.push(Side::start(name, &mut command)?);
+            sides.push(Contestant::start(name, &mut command)?);
         }
     }
     for round in 0..=args.rounds {
         let mut ours = None;
         for side in &mut sides {
-            let Round { seconds, mean_nll } = side.round()?;
+            let Round { seconds, mean_nll } = side.side.round()?;
             if round > 0 {
                 side.best = side.best.min(seconds);
             }
@@ -117,13 +117,22 @@ fn measure(model: &Path, text: &Path, program: &Path, folder: &Path, args: &Args
 }
 
 /// A program that scores when it is told.
-struct Side {
+struct Contestant {
     name: &'static str,
     /// Seconds of its best round.
     best: f64,
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
+    side: Side,
+}
+
+impl Contestant {
+    /// Starts it, waits until it is ready, and prints what it says then.
+    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
+        let (side, says) = Side::start(command)?;
+        if !says.is_empty() {
+            println!("   {says}");
+        }
+        Ok(Self { name, best: f64::INFINITY, side })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,51 +140,4 @@ struct Round {
     seconds: f64,
     /// `None` where nothing is scored.
     mean_nll: Option<f64>,
-}
-
-impl Side {
-    /// Starts it, waits until it is ready, and prints what it says then.
-    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
-        let program = command.get_program().to_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("{} has no pipes", program.display());
-        };
-        let mut side = Self { name, best: f64::INFINITY, child, stdin, stdout: BufReader::new(stdout) };
-        let line = side.line()?;
-        match line.strip_prefix("ready") {
-            Some(says) => {
-                if !says.is_empty() {
-                    println!("   {}", says.trim());
-                }
-                Ok(side)
-            }
-            None => bail!("{} printed {line:?}, expected `ready`", program.display()),
-        }
-    }
-
-    fn round(&mut self) -> Result<Round> {
-        writeln!(self.stdin)?;
-        self.stdin.flush()?;
-        let line = self.line()?;
-        serde_json::from_str(&line).with_context(|| format!("a program printed {line:?}"))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        // It would wait for a line forever.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

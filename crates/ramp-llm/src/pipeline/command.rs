@@ -1,9 +1,6 @@
 //! The command that makes a file again.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, path::Path};
 
 use ramp_gguf::GgmlType;
 use ramp_quant::Budget;
@@ -58,7 +55,8 @@ impl QuantizeOptions {
     }
 }
 
-fn file_name(path: &PathBuf) -> String {
+fn file_name(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
     let name = path.file_name().unwrap_or_else(|| path.as_os_str());
     Path::new(name).display().to_string()
 }

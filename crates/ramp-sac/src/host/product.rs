@@ -269,10 +269,10 @@ mod tests {
             let mut by_transposed = vec![f32::NAN; m * n];
             product_transposed(&x, &transpose(&w, k, n), &mut by_transposed, n);
             for row in 0..m {
-                for column in 0..n {
+                for (column, bias) in bias.iter().enumerate() {
                     let (at, expected) = (row * n + column, plain(row, column));
                     let close = |found: f32, expected: f64| (f64::from(found) - expected).abs() < 1e-4;
-                    assert!(close(out[at], expected + f64::from(bias[column])), "{m} {k} {n}");
+                    assert!(close(out[at], expected + f64::from(*bias)), "{m} {k} {n}");
                     assert!(close(from_transposed[at], expected), "{m} {k} {n}");
                     assert!(close(from_dots[at], expected), "{m} {k} {n}");
                     assert!(close(by_transposed[at], expected), "{m} {k} {n}");

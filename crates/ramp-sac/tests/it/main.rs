@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod behaviour;
+mod bit_mdp;
+mod bit_mdp_learning;
 mod checkpoint;
 mod determinism;
 mod pendulum;

@@ -5,12 +5,17 @@ use std::f64::consts::PI;
 /// Steps of an episode; its end is a truncation, the task itself never terminates.
 pub(crate) const EPISODE_STEPS: usize = 200;
 
-/// Largest torque in N m; an action in (0, 1) maps to [-MAX_TORQUE, MAX_TORQUE].
-pub(crate) const MAX_TORQUE: f64 = 2.0;
+/// Largest torque in N m.
+const MAX_TORQUE: f64 = 2.0;
 
 const GRAVITY: f64 = 10.0;
 const SECONDS_PER_STEP: f64 = 0.05;
 const MAX_SPEED: f64 = 8.0;
+
+/// The torque in N m that an action in (0, 1) stands for.
+pub(crate) fn torque(action: f32) -> f64 {
+    MAX_TORQUE * (2.0 * f64::from(action) - 1.0)
+}
 
 /// Angle from upright in rad and angular velocity in rad/s of a pole of 1 kg and 1 m.
 #[derive(Clone, Copy, Debug)]

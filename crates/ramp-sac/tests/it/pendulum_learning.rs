@@ -5,11 +5,7 @@ use ramp_sac::{ActMode, Agent, SacConfig, Transition};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::pendulum::{EPISODE_STEPS, MAX_TORQUE, Pendulum};
-
-fn torque(action: f32) -> f64 {
-    MAX_TORQUE * (2.0 * f64::from(action) - 1.0)
-}
+use crate::pendulum::{EPISODE_STEPS, Pendulum, torque};
 
 /// Mean return of the deterministic policy over `episodes` fixed starts.
 fn evaluate(agent: &mut Agent, episodes: usize) -> f64 {
