@@ -131,6 +131,14 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// A parquet file that cannot be read, or a build that reads none.
+    #[error("{}: not a readable parquet file: {why}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the parquet library said.
+        why: String,
+    },
     /// A file of another task.
     #[error("{}: line {line}: is a row of {found}, expected {expected}", path.display())]
     WrongTask {

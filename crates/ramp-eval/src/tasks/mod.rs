@@ -9,6 +9,8 @@ mod item;
 mod likelihood;
 mod outcome;
 mod pair;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod piqa;
 mod source;
 mod winogrande;
@@ -72,28 +74,47 @@ impl Task {
     }
 
     /// The data file and, where labels have one of their own, the file of labels, in `dir`. The data sets' own
-    /// folders and flat ones are tried.
+    /// folders, flat ones, and the parquet files of Hugging Face's copies are tried.
     ///
     /// # Errors
     /// When there is no data file.
     pub fn find(self, dir: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
         let tried: &[&str] = match self {
-            Self::Piqa => {
-                &["piqa/valid.jsonl", "piqa/dev.jsonl", "physicaliqa-train-dev/dev.jsonl", "valid.jsonl"]
-            }
-            Self::HellaSwag => &["hellaswag/hellaswag_val.jsonl", "hellaswag_val.jsonl"],
-            Self::WinoGrande => &["winogrande/dev.jsonl", "winogrande_1.1/dev.jsonl"],
+            Self::Piqa => &[
+                "piqa/valid.jsonl",
+                "piqa/dev.jsonl",
+                "physicaliqa-train-dev/dev.jsonl",
+                "valid.jsonl",
+                "piqa/plain_text/validation-00000-of-00001.parquet",
+                "piqa/validation-00000-of-00001.parquet",
+            ],
+            Self::HellaSwag => &[
+                "hellaswag/hellaswag_val.jsonl",
+                "hellaswag_val.jsonl",
+                "hellaswag/data/validation-00000-of-00001.parquet",
+                "hellaswag/validation-00000-of-00001.parquet",
+            ],
+            Self::WinoGrande => &[
+                "winogrande/dev.jsonl",
+                "winogrande_1.1/dev.jsonl",
+                "winogrande/winogrande_xl/validation-00000-of-00001.parquet",
+                "winogrande/validation-00000-of-00001.parquet",
+            ],
             Self::ArcEasy => &[
                 "arc/ARC-Easy-Test.jsonl",
                 "ARC-V1-Feb2018-2/ARC-Easy/ARC-Easy-Test.jsonl",
                 "ARC-Easy/ARC-Easy-Test.jsonl",
                 "ARC-Easy-Test.jsonl",
+                "ai2_arc/ARC-Easy/test-00000-of-00001.parquet",
+                "arc/ARC-Easy/test-00000-of-00001.parquet",
             ],
             Self::ArcChallenge => &[
                 "arc/ARC-Challenge-Test.jsonl",
                 "ARC-V1-Feb2018-2/ARC-Challenge/ARC-Challenge-Test.jsonl",
                 "ARC-Challenge/ARC-Challenge-Test.jsonl",
                 "ARC-Challenge-Test.jsonl",
+                "ai2_arc/ARC-Challenge/test-00000-of-00001.parquet",
+                "arc/ARC-Challenge/test-00000-of-00001.parquet",
             ],
         };
         let data = tried.iter().map(|name| dir.join(name)).find(|path| path.is_file());

@@ -1,4 +1,4 @@
-//! The files of a task: JSON lines, and labels one a line.
+//! The files of a task: JSON lines or parquet, and labels one a line.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub(super) struct Row<'a> {
     task: Task,
     path: &'a Path,
-    /// From 1, blank lines counted.
+    /// From 1, blank lines counted; the row of a parquet file.
     line: usize,
     fields: &'a Map<String, Value>,
 }
@@ -39,31 +39,29 @@ fn signature(task: Task) -> &'static [&'static str] {
 }
 
 pub(super) fn read(task: Task, data: &Path, labels: Option<&Path>) -> Result<Vec<Item>> {
-    let text = read_text(data)?;
-    let lines: Vec<(usize, &str)> = rows_of(&text).collect();
-    if lines.is_empty() {
+    let rows = if data.extension().is_some_and(|extension| extension == "parquet") {
+        parquet_rows(data)?
+    } else {
+        json_lines(data)?
+    };
+    if rows.is_empty() {
         return Err(Error::EmptyFile { path: data.to_owned() });
     }
     let label_text = labels.map(read_text).transpose()?;
     let labels: Option<(&Path, Vec<(usize, &str)>)> =
         labels.zip(label_text.as_deref()).map(|(path, text)| (path, rows_of(text).collect()));
     if let Some((path, labels)) = &labels
-        && labels.len() != lines.len()
+        && labels.len() != rows.len()
     {
         return Err(Error::LabelCount {
             path: path.to_path_buf(),
             labels: labels.len(),
             data: data.to_owned(),
-            rows: lines.len(),
+            rows: rows.len(),
         });
     }
-    let mut items = Vec::with_capacity(lines.len());
-    for (index, (line, text)) in lines.into_iter().enumerate() {
-        let fields: Map<String, Value> = serde_json::from_str(text).map_err(|source| Error::NotJson {
-            path: data.to_owned(),
-            line,
-            source,
-        })?;
+    let mut items = Vec::with_capacity(rows.len());
+    for (index, (line, fields)) in rows.into_iter().enumerate() {
         let row = Row { task, path: data, line, fields: &fields };
         row.check_task()?;
         let label = labels.as_ref().map(|(path, labels)| Label {
@@ -79,6 +77,25 @@ pub(super) fn read(task: Task, data: &Path, labels: Option<&Path>) -> Result<Vec
         });
     }
     Ok(items)
+}
+
+/// Objects with their lines.
+fn json_lines(path: &Path) -> Result<Vec<(usize, Map<String, Value>)>> {
+    let text = read_text(path)?;
+    let object = |(line, text)| match serde_json::from_str(text) {
+        Ok(fields) => Ok((line, fields)),
+        Err(source) => Err(Error::NotJson { path: path.to_owned(), line, source }),
+    };
+    rows_of(&text).map(object).collect()
+}
+
+#[cfg(feature = "parquet")]
+use super::parquet::rows as parquet_rows;
+
+#[cfg(not(feature = "parquet"))]
+fn parquet_rows(path: &Path) -> Result<Vec<(usize, Map<String, Value>)>> {
+    let why = "this build is without the feature `parquet`".into();
+    Err(Error::Parquet { path: path.to_owned(), why })
 }
 
 fn read_text(path: &Path) -> Result<String> {
