@@ -30,8 +30,8 @@ impl Context {
     pub(crate) fn slots(self, mode: FeatureMode) -> [f32; 2] {
         let Self { prev_bits, avg_bits, is_first, min_bits, max_bits, target_bits } = self;
         let bits = match mode {
-            FeatureMode::Paper if is_first => [0.0; 2],
-            FeatureMode::Paper => [prev_bits / PAPER_BITS, avg_bits / PAPER_BITS],
+            FeatureMode::Paper | FeatureMode::Section32 if is_first => [0.0; 2],
+            FeatureMode::Paper | FeatureMode::Section32 => [prev_bits / PAPER_BITS, avg_bits / PAPER_BITS],
             FeatureMode::Sound => {
                 let range = max_bits - min_bits;
                 let place = |bits: f64| if range > 0.0 { (bits - min_bits) / range } else { 0.0 };

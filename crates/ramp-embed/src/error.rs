@@ -55,6 +55,24 @@ pub enum Error {
         /// Its standard deviation.
         std: f32,
     },
+    /// Errors of formats that do not belong to the layers.
+    #[error("relative errors of {what} are {found}, expected {expected}")]
+    FormatErrors {
+        /// What was counted, e.g. `layers`.
+        what: String,
+        /// How many there are, or the value.
+        found: f64,
+        /// How many there must be, or the rule.
+        expected: String,
+    },
+    /// Features of different kinds, or a scaler of another length.
+    #[error("cannot bring together features of {left} and {right}")]
+    Mismatch {
+        /// What one side is.
+        left: String,
+        /// What the other side is.
+        right: String,
+    },
     /// The device failed to give a tensor back.
     #[error("the device could not return a tensor: {why}")]
     Device {

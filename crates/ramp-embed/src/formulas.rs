@@ -20,7 +20,7 @@ impl ActScales {
     pub(crate) fn of(stats: &ChannelStats, mode: FeatureMode) -> Self {
         let channels = match mode {
             FeatureMode::Paper => &stats.max_abs,
-            FeatureMode::Sound => &stats.mean_abs,
+            FeatureMode::Section32 | FeatureMode::Sound => &stats.mean_abs,
         };
         let sum: f64 = channels.iter().map(|&x| f64::from(x)).sum();
         let max = stats.max_abs.iter().copied().fold(0.0, f32::max);
@@ -54,7 +54,7 @@ pub(crate) fn static_slots(
                 act[1],
             ]
         }
-        FeatureMode::Sound => {
+        FeatureMode::Section32 | FeatureMode::Sound => {
             let act = act.map_or([0.0; 2], |act| [ln(act.mean), ln(act.max)]);
             [
                 depth,
@@ -77,7 +77,7 @@ fn clip(x: f64) -> f64 {
     if x > 1.0 { 1.0 } else { x }
 }
 
-fn ln(x: f64) -> f64 {
+pub(crate) fn ln(x: f64) -> f64 {
     if x < TINY { TINY.ln() } else { x.ln() }
 }
 
@@ -85,12 +85,17 @@ fn ln(x: f64) -> f64 {
 ///
 /// Table 24 has `i / (n_layers - 1)` and does not say what `i` counts; blocks make it the same in models with
 /// other numbers of matrices per block.
-fn depth(config: &ModelConfig, id: LayerId) -> f64 {
+pub(crate) fn depth(config: &ModelConfig, id: LayerId) -> f64 {
     match id {
         LayerId::TokenEmbd => 0.0,
         LayerId::Output => 1.0,
         LayerId::Block { block, .. } => block as f64 / config.n_blocks.saturating_sub(1).max(1) as f64,
     }
+}
+
+/// Whether a role is of the attention and not of the MLP.
+pub(crate) const fn is_attention(role: Role) -> bool {
+    matches!(role, Role::Q | Role::K | Role::V | Role::Qkv | Role::O)
 }
 
 fn layer_type(id: LayerId) -> f64 {
@@ -104,7 +109,7 @@ fn layer_type(id: LayerId) -> f64 {
     }
 }
 
-fn position(depth: f64) -> f64 {
+pub(crate) fn position(depth: f64) -> f64 {
     match depth {
         d if d < 0.1 => 0.0,
         d if d > 0.9 => 1.0,

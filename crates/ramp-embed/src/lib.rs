@@ -5,14 +5,19 @@ mod error;
 mod formulas;
 mod mode;
 mod scaler;
+mod section32;
+mod stability;
 mod table;
 mod weight_stats;
+mod wide;
 
 pub use context::Context;
 pub use error::{Error, Result};
 pub use mode::FeatureMode;
 pub use scaler::Scaler;
+pub use stability::{RoleStability, Stability, stability};
 pub use table::{FeatureTable, Saturation};
+pub use wide::{WideContext, WideScaler, WideTable};
 
 /// Length of a state.
 pub const N_FEATURES: usize = 11;

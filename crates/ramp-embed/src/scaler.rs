@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FEATURE_NAMES, N_STATIC,
+    N_STATIC,
     error::{Error, Result},
     mode::FeatureMode,
     slot,
@@ -100,7 +100,8 @@ impl TryFrom<Fields> for Scaler {
     fn try_from(Fields { mean, std, mode }: Fields) -> Result<Self> {
         for (at, (&mean, &std)) in mean.iter().zip(&std).enumerate() {
             if !(mean.is_finite() && std.is_finite() && std > 0.0) {
-                return Err(Error::Scaler { feature: FEATURE_NAMES[at], mean, std });
+                let feature = mode.unwrap_or_default().names()[at];
+                return Err(Error::Scaler { feature, mean, std });
             }
         }
         Ok(Self { mean, std, mode })

@@ -1,16 +1,16 @@
 //! The static slots of every layer of a model.
 
-use ramp_model::{CalibrationStats, CausalLm, LayerId};
+use ramp_model::{CalibrationStats, CausalLm, ChannelStats, LayerId};
 use serde::Serialize;
 
 use crate::{
-    FEATURE_NAMES, N_FEATURES, N_STATIC,
+    N_FEATURES, N_STATIC,
     context::Context,
     error::{Error, Result},
     formulas::{ActScales, static_slots},
     mode::FeatureMode,
     scaler::Scaler,
-    slot,
+    section32, slot,
     weight_stats::WeightStats,
 };
 
@@ -63,10 +63,16 @@ impl FeatureTable {
         let mut saturated = Saturation::default();
         for &id in layers {
             let weight = WeightStats::of(model.weight(id)?)?;
-            let act = act_scales(model, stats, id, mode)?;
-            let slots = static_slots(model.config(), id, weight, act, mode);
+            let act = activations(model, stats, id)?;
+            let slots = match mode {
+                FeatureMode::Section32 => section32::slots(model.config(), id, weight, act),
+                FeatureMode::Paper | FeatureMode::Sound => {
+                    let scales = act.map(|act| ActScales::of(act, mode));
+                    static_slots(model.config(), id, weight, scales, mode)
+                }
+            };
             if let Some(at) = slots.iter().position(|x| !x.is_finite()) {
-                let (layer, feature) = (id.to_string(), FEATURE_NAMES[at]);
+                let (layer, feature) = (id.to_string(), mode.names()[at]);
                 return Err(Error::NonFinite { layer, feature, value: slots[at] });
             }
             if mode == FeatureMode::Paper {
@@ -74,7 +80,7 @@ impl FeatureTable {
             }
             raw.push(slots);
         }
-        fill_inputless(layers, &mut raw);
+        fill_inputless(layers, &mut raw, mode);
         if !saturated.is_none() {
             tracing::warn!(
                 layers = layers.len(),
@@ -112,7 +118,7 @@ impl FeatureTable {
         self.layers.is_empty()
     }
 
-    /// The static slots of layer `i` as computed, in the order of [`FEATURE_NAMES`].
+    /// The static slots of layer `i` as computed, in the order of [`FeatureMode::names`].
     ///
     /// # Panics
     /// When there is no layer `i`.
@@ -127,7 +133,7 @@ impl FeatureTable {
         self.raw.iter().map(|raw| scaler.apply(raw)).collect()
     }
 
-    /// How many layers have clipped slots; none in [`FeatureMode::Sound`], which clips nothing.
+    /// How many layers have clipped slots; none outside of [`FeatureMode::Paper`], which alone clips.
     #[must_use]
     pub const fn saturated(&self) -> Saturation {
         self.saturated
@@ -156,13 +162,12 @@ impl Saturation {
     }
 }
 
-/// The activation scales of a layer's input; `None` for the embedding, which looks rows up.
-fn act_scales(
+/// The statistics of a layer's input, checked; `None` for the embedding, which looks rows up.
+pub(crate) fn activations<'s>(
     model: &CausalLm,
-    stats: &CalibrationStats,
+    stats: &'s CalibrationStats,
     id: LayerId,
-    mode: FeatureMode,
-) -> Result<Option<ActScales>> {
+) -> Result<Option<&'s ChannelStats>> {
     if id == LayerId::TokenEmbd {
         return Ok(None);
     }
@@ -177,13 +182,13 @@ fn act_scales(
             return Err(Error::StatsValue { layer: layer(), channel, value: values[channel] });
         }
     }
-    Ok(Some(ActScales::of(channels, mode)))
+    Ok(Some(channels))
 }
 
 /// Gives the embedding the mean activation slots of the other layers: the value that says nothing, 0 after
 /// normalisation. Without other layers it keeps 0.
-fn fill_inputless(layers: &[LayerId], raw: &mut [[f32; N_STATIC]]) {
-    for at in [slot::ACT_MEAN, slot::ACT_MAX] {
+fn fill_inputless(layers: &[LayerId], raw: &mut [[f32; N_STATIC]], mode: FeatureMode) {
+    for at in mode.activation_slots() {
         let known = || layers.iter().zip(raw.iter()).filter(|(id, _)| **id != LayerId::TokenEmbd);
         let sum: f64 = known().map(|(_, slots)| f64::from(slots[at])).sum();
         let neutral = (sum / known().count().max(1) as f64) as f32;

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 /// Moments over all weights of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct WeightStats {
+    pub(crate) mean: f64,
     /// Population standard deviation.
     pub(crate) std: f64,
     /// Mean of |w|.
@@ -30,7 +31,20 @@ impl WeightStats {
         let mean = average(&mut column(0));
         let between = average(&mut column(0).map(|row| (row - mean).powi(2)));
         let within = average(&mut column(2));
-        Ok(Self { std: (within + between).sqrt(), mean_abs: average(&mut column(1)) })
+        Ok(Self { mean, std: (within + between).sqrt(), mean_abs: average(&mut column(1)) })
+    }
+
+    /// E[(w - mean)^4] / std^4: 3 for a Gaussian, more with outliers. A matrix of one number has 3.
+    pub(crate) fn kurtosis(self, weight: Tensor<2>) -> Result<f64> {
+        if self.std == 0.0 {
+            return Ok(3.0);
+        }
+        let [out, _] = weight.dims();
+        // In units of the standard deviation: the fourth power of a small weight is no f32.
+        let fourth = ((weight - self.mean) / self.std).square().square().mean_dim(1); // [out, 1]
+        let rows =
+            fourth.try_into_vec_as::<f32>().map_err(|why| Error::Device { why: format!("{why:?}") })?;
+        Ok(rows.iter().map(|&x| f64::from(x)).sum::<f64>() / out as f64)
     }
 }
 
@@ -48,7 +62,17 @@ mod tests {
     fn moments_by_hand() {
         let stats = of(&[1.0, -1.0, 3.0, 5.0], [2, 2]); // mean 2, deviations -1, -3, 1, 3
         assert!((stats.std - 5f64.sqrt()).abs() < 1e-6);
-        assert_eq!(stats.mean_abs, 2.5);
+        assert_eq!((stats.mean, stats.mean_abs), (2.0, 2.5));
+    }
+
+    #[test]
+    fn kurtosis_by_hand() {
+        let weight = || Tensor::from_data([[1.0, -1.0], [3.0, 5.0]], &Device::flex());
+        let stats = WeightStats::of(weight()).unwrap();
+        // Deviations -1, -3, 1, 3: fourth powers 1, 81, 1, 81 over 4, variance 5.
+        assert!((stats.kurtosis(weight()).unwrap() - 41.0 / 25.0).abs() < 1e-5);
+        let constant = || Tensor::<2>::full([2, 2], 0.5, &Device::flex());
+        assert_eq!(WeightStats::of(constant()).unwrap().kurtosis(constant()).unwrap(), 3.0);
     }
 
     #[test]

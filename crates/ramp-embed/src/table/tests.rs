@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ramp_model::{ChannelStats, ModelFiles, Role};
 
 use super::*;
+use crate::FEATURE_NAMES;
 
 fn nano() -> (CausalLm, CalibrationStats) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/nano");
@@ -203,4 +204,56 @@ fn missing_and_broken_input_is_named() {
         extract(&stats, up),
         "the activation statistic of channel 100 of `blk.0.ffn_up.weight` is NaN"
     );
+}
+
+/// Every slot of Section 3.2 by hand, on one layer of each kind.
+#[test]
+fn section_32_by_hand() {
+    let (mut model, mut stats) = nano();
+    let id = layer(1, Role::Down); // [256, 512], block 1 of 4
+    model.set_weight(id, checkerboard(&model, id, 0.03)).unwrap();
+    let mut channels =
+        ChannelStats { mean_abs: vec![0.25; 512], max_abs: vec![2.0; 512], sum_sq: vec![1.0; 512], count: 1 };
+    channels.max_abs[7] = 8.0;
+    stats.insert(id, channels);
+    let table = FeatureTable::extract(&model, &stats, &[id], FeatureMode::Section32).unwrap();
+    let expected = [8.0 / 512f64.sqrt(), 0.25, 0.0, 0.03, 1.0 / 3.0, 2.0, 1.0, 1.0, 0.5];
+    for (at, expected) in expected.into_iter().enumerate() {
+        let name = FeatureMode::Section32.names()[at];
+        assert!(close(table.raw(0)[at], expected), "{name}: {}", table.raw(0)[at]);
+    }
+    assert_eq!(table.state(0, FIRST, &Scaler::identity())[N_STATIC..], [0.0, 0.0]);
+    let others = [layer(0, Role::V), LayerId::Output, LayerId::TokenEmbd];
+    let table = FeatureTable::extract(&model, &stats, &others, FeatureMode::Section32).unwrap();
+    assert_eq!([0, 1, 2].map(|i| table.raw(i)[7]), [0.0, 0.5, 0.5]);
+    assert!(table.saturated().is_none());
+    // The embedding has no input: the mean of the others.
+    assert!(close(table.raw(2)[0], f64::midpoint(table.raw(0)[0].into(), table.raw(1)[0].into())));
+}
+
+#[test]
+fn a_model_is_stable_against_itself_and_not_against_shuffled_weights() {
+    let (mut model, stats) = nano();
+    let layers = model.config().layers();
+    let extract = |model: &CausalLm, mode| FeatureTable::extract(model, &stats, &layers, mode).unwrap();
+    let before = extract(&model, FeatureMode::Sound);
+    let same = crate::stability(&before, &before).unwrap();
+    assert!(same.roles.iter().all(|role| role.correlation.is_none_or(|r| (r - 1.0).abs() < 1e-9)));
+    assert!(same.by_feature_within.iter().flat_map(|(_, r)| r).all(|r| (r - 1.0).abs() < 1e-9));
+    assert_eq!(same.cells, layers.len(), "four blocks are four depths");
+    let name = |at: usize| FEATURE_NAMES[at].to_owned();
+    // Depth and type are structure, and nothing is left of them.
+    assert_eq!(same.by_feature_within[slot::DEPTH], (name(slot::DEPTH), None));
+    assert_eq!(same.by_feature_within[slot::LAYER_TYPE], (name(slot::LAYER_TYPE), None));
+
+    // Scales that have nothing to do with those of the model.
+    for (i, &id) in layers.iter().enumerate() {
+        let value = [0.01, 0.3, 0.05, 0.002, 0.1][(i * i) % 5];
+        model.set_weight(id, checkerboard(&model, id, value)).unwrap();
+    }
+    let other = crate::stability(&before, &extract(&model, FeatureMode::Sound)).unwrap();
+    assert!((other.by_feature[slot::DEPTH].1.unwrap() - 1.0).abs() < 1e-9);
+    assert!(other.by_feature_within[slot::WEIGHT_STD].1.unwrap() < 0.6, "{:?}", other.by_feature_within);
+    let paper = extract(&model, FeatureMode::Paper);
+    assert!(matches!(crate::stability(&before, &paper), Err(Error::Mismatch { .. })));
 }
