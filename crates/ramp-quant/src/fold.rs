@@ -73,6 +73,13 @@ impl FoldConfig {
         Self { statistic: ActStatistic::MeanAbs, o: true, down: true, choose: Some(ty), ..paper }
     }
 
+    /// What helps on K-quants with an imatrix: o and down alone, each with the exponent that is best for `ty`, or none.
+    /// The norms are left alone; folding into them takes from the imatrix what it gives.
+    #[must_use]
+    pub const fn sound(ty: GgmlType) -> Self {
+        Self { attn: false, ffn: false, ..Self::chosen(ty) }
+    }
+
     /// Checks the numbers.
     ///
     /// # Errors

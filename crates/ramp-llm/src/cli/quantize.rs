@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use ramp::{
     pipeline::{self, QuantizeOptions, Step},
-    quant::Budget,
+    quant::{Budget, FoldConfig},
+    search::ActionSet,
 };
 
 use super::{
@@ -41,8 +43,11 @@ pub(crate) struct Args {
     /// Name the pre-tokenizer in the file, such as llama-bpe, where the model's own is not recognised.
     #[arg(long, value_name = "NAME")]
     pre: Option<String>,
-    /// Do not fold activation scales into weights and norms.
-    #[arg(long)]
+    /// How activation scales are folded into weights and norms.
+    #[arg(long, value_enum, default_value_t = FoldArg::Paper)]
+    fold: FoldArg,
+    /// Do not fold: --fold off.
+    #[arg(long, conflicts_with = "fold")]
     no_fold: bool,
     #[command(flatten)]
     device: DeviceArgs,
@@ -55,6 +60,27 @@ pub(crate) struct Args {
     /// Write the whole report as JSON.
     #[arg(long, value_name = "REPORT")]
     json: Option<PathBuf>,
+}
+
+/// `--fold`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FoldArg {
+    /// Algorithm 2: the inputs of q, k, v and of gate, up into the norms, square root of the largest magnitude.
+    Paper,
+    /// The inputs of o and down through v and up, with the exponents that are best for the smallest type.
+    Sound,
+    /// Not at all.
+    Off,
+}
+
+impl FoldArg {
+    fn config(self, actions: &ActionSet) -> Option<FoldConfig> {
+        match self {
+            Self::Paper => Some(FoldConfig::paper()),
+            Self::Sound => actions.types().first().map(|&ty| FoldConfig::sound(ty)),
+            Self::Off => None,
+        }
+    }
 }
 
 impl Args {
@@ -116,16 +142,17 @@ pub(crate) fn run(args: Args) -> Result {
     let device = args.device.device.open()?;
     let budget = args.budget.given().unwrap_or(DEFAULT_BUDGET);
     let defaults = QuantizeOptions::new(args.model, args.output, budget, device);
+    let actions = args.search.actions()?;
     let options = QuantizeOptions {
         text: args.text,
         allocator: args.search.allocator.into(),
         mode: args.search.mode.into(),
         episodes: args.search.episodes,
         seed: args.seed,
-        fold: defaults.fold.filter(|_| !args.no_fold),
+        fold: if args.no_fold { None } else { args.fold.config(&actions) },
         rounding: args.search.rounding(),
         pre: args.pre,
-        actions: args.search.actions()?,
+        actions,
         policy: args.policy,
         save_policy: args.save_policy,
         ctx: args.search.ctx,

@@ -107,7 +107,7 @@ fn ways(ty: GgmlType) -> Vec<(&'static str, Option<FoldConfig>)> {
         ("rms, 1/2", Some(FoldConfig { statistic: ActStatistic::Rms, ..paper })),
         ("mean, 1/2, o and down, too", Some(FoldConfig { o: true, down: true, ..mean })),
         ("chosen, norms only", Some(FoldConfig { o: false, down: false, ..chosen })),
-        ("chosen, o and down only", Some(FoldConfig { attn: false, ffn: false, ..chosen })),
+        ("chosen, o and down only", Some(FoldConfig::sound(ty))),
         ("chosen, all four", Some(chosen)),
     ]
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use ramp_gguf::GgmlType;
-use ramp_quant::Budget;
+use ramp_quant::{Budget, FoldConfig};
 use ramp_search::ActionSet;
 
 use super::options::QuantizeOptions;
@@ -43,8 +43,10 @@ impl QuantizeOptions {
         put("ctx", &self.ctx.to_string());
         put("calibration-tokens", &self.calibration_tokens.to_string());
         put("search-tokens", &self.search_tokens.to_string());
-        if self.fold.is_none() {
-            command.push_str(" --no-fold");
+        match &self.fold {
+            None => command.push_str(" --no-fold"),
+            Some(fold) if *fold != FoldConfig::paper() => command.push_str(" --fold sound"),
+            Some(_) => {}
         }
         command
     }
@@ -92,5 +94,7 @@ mod tests {
         options.actions = ActionSet::new(vec![GgmlType::Q4_K, GgmlType::Q6_K]).unwrap();
         let command = options.command();
         assert!(command.contains(" --types Q4_K,Q6_K --episodes 3 ") && command.ends_with(" --no-fold"));
+        options.fold = Some(FoldConfig::sound(GgmlType::Q4_K));
+        assert!(options.command().ends_with(" --fold sound"));
     }
 }
