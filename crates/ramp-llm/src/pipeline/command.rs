@@ -59,7 +59,7 @@ impl QuantizeOptions {
 
 fn file_name(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
-    let name = path.file_name().unwrap_or_else(|| path.as_os_str());
+    let name = path.file_name().unwrap_or(path.as_os_str());
     Path::new(name).display().to_string()
 }
 
