@@ -266,3 +266,49 @@ fn divergence_is_an_error_not_a_silent_nan() {
     let error = agent.update().unwrap_err();
     assert!(matches!(error, Error::Diverged { what: "critic loss", update: 0, .. }), "{error}");
 }
+
+/// log π of a row is the sum over its action elements, of what their own µ, σ and ε say, and not over the batch.
+#[test]
+fn log_pi_sums_over_action_elements() {
+    let agent = agent(config());
+    let outputs = agent.actor.net.forward(&batch().states).unwrap();
+    let sampled = agent.actor.gaussian.sample(&outputs, &NOISE, 2);
+    assert_eq!((sampled.actions.len(), sampled.log_pi.len()), (8, 4));
+    for row in 0..4 {
+        let expected: f64 = (0..2)
+            .map(|element| {
+                let (log_std, _) = agent.actor.gaussian.log_std(f64::from(outputs[4 * row + 2 + element]));
+                let epsilon = f64::from(NOISE[2 * row + element]);
+                crate::squashed::log_prob(f64::from(outputs[4 * row + element]), log_std, epsilon)
+            })
+            .sum();
+        assert!((sampled.log_pi[row] - expected).abs() < 1e-9);
+    }
+}
+
+/// Stored actions, sampled ones and those of `q_values` reach the critics on one scale: (0, 1), unscaled.
+#[test]
+fn critics_see_actions_as_they_are_stored() {
+    assert_eq!(critic::join(&[1.0, 2.0], &[0.25, 0.75], [1, 1]), [1.0, 0.25, 2.0, 0.75]);
+    let agent = agent(config());
+    let (states, actions) = (batch().states, batch().actions);
+    let q = critic::least(&agent.critics.forward(&critic::join(&states, &actions, [3, 2])).unwrap());
+    let rows = |values: &[f32], width: usize| values.chunks(width).map(<[f32]>::to_vec).collect::<Vec<_>>();
+    let found = agent.q_values(&rows(&states, 3), &rows(&actions, 2)).unwrap();
+    assert_eq!(found, q.iter().map(|(q, _)| *q).collect::<Vec<_>>());
+    let sampled = agent.actor.sample(&states, &NOISE).unwrap();
+    assert!(sampled.actions.iter().all(|a| *a > 0.0 && *a < 1.0));
+}
+
+/// Acting for an evaluation draws nothing.
+#[test]
+fn a_deterministic_action_is_the_middle_of_the_distribution() {
+    let mut agent = agent(config());
+    let state = &batch().states[..3];
+    let outputs = agent.actor.net.forward(state).unwrap();
+    let action = agent.act(state, crate::ActMode::Deterministic).unwrap();
+    for (found, mu) in action.iter().zip(&outputs) {
+        assert_eq!(*found, crate::squashed::sigmoid(*mu));
+    }
+    assert_ne!(agent.act(state, crate::ActMode::Sample).unwrap(), action);
+}

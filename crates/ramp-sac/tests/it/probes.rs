@@ -154,10 +154,10 @@ fn p6_best_of_four_bins() {
     assert_eq!(bin(greedy(&mut agent, -1.0)), 2);
 }
 
+/// How far a reward at the end has come after 300 updates, by length of the episode.
 #[test]
-fn p7_monte_carlo_carries_a_terminal_reward_through_a_long_chain() {
-    let len = 32;
-    let learn = |target| {
+fn p7_credit_reaches_the_start_of_a_long_chain() {
+    let learn = |len: usize, target| {
         let mut agent = agent(SacConfig { target, gamma: 1.0, tau: 0.005, ..config(len) });
         for i in 0..16 {
             agent.push_episode(chain(len, i as f32 / 16.0)).unwrap();
@@ -167,10 +167,99 @@ fn p7_monte_carlo_carries_a_terminal_reward_through_a_long_chain() {
         first[0] = 1.0;
         q(&agent, &first)
     };
-    assert_close(learn(TargetKind::MonteCarlo), 1.0, 0.05);
+    for len in [8, 32, 224] {
+        assert_close(learn(len, TargetKind::MonteCarlo), 1.0, 0.05);
+    }
+    // As many steps as the chain has are its return.
+    assert_close(learn(32, TargetKind::NStep(32)), 1.0, 0.05);
     // The same 300 updates are a few target delays: bootstrapping has not brought the reward here.
-    let bootstrapped = learn(TargetKind::Td0);
-    assert!(bootstrapped < 0.5, "{bootstrapped}");
+    for len in [32, 224] {
+        let bootstrapped = learn(len, TargetKind::Td0);
+        assert!(bootstrapped < 0.5, "{len}: {bootstrapped}");
+    }
+}
+
+/// The categorical agent on a table of rewards by state and action, of which the best may be masked.
+#[test]
+fn p6_categorical_takes_the_best_allowed_action() {
+    use ramp_sac::{DiscreteAgent, DiscreteConfig, DiscreteTransition};
+    let config = DiscreteConfig {
+        hidden: [32, 32, 16],
+        batch_size: 64,
+        lr: 3e-3,
+        auto_alpha: false,
+        init_alpha: 0.01,
+        ..DiscreteConfig::new(1, 4)
+    };
+    let mut agent = DiscreteAgent::new(config, &Device::flex()).unwrap();
+    let table = |state: f32| if state > 0.0 { [0.0, 0.3, 1.0, 0.1] } else { [0.8, 0.3, 0.2, 0.9] };
+    for i in 0..256 {
+        let (state, action) = (if i % 2 == 0 { 1.0 } else { -1.0 }, i / 2 % 4);
+        // The policy is asked for the second best only where the best is not allowed, which is half of the time.
+        let best = if state > 0.0 { 2 } else { 3 };
+        let masked = action != best && i / 8 % 2 == 0;
+        let mask = if masked { (0..4).map(|a| a != best).collect() } else { Vec::new() };
+        agent
+            .push_episode(&[DiscreteTransition {
+                state: vec![state],
+                mask,
+                action,
+                reward: table(state)[action],
+                next_state: vec![0.0],
+                next_mask: Vec::new(),
+                terminated: true,
+                truncated: false,
+            }])
+            .unwrap();
+    }
+    for _ in 0..800 {
+        agent.update().unwrap();
+    }
+    for state in [1.0, -1.0] {
+        for (found, expected) in agent.q_values(&[vec![state]]).unwrap()[0].iter().zip(table(state)) {
+            assert_close(*found, expected, 0.05);
+        }
+    }
+    let mut best = |state: f32, mask: &[bool]| agent.act(&[state], mask, ActMode::Deterministic).unwrap();
+    assert_eq!([best(1.0, &[]), best(-1.0, &[])], [2, 3]);
+    assert_eq!([best(1.0, &[true, true, false, true]), best(-1.0, &[true, true, true, false])], [1, 0]);
+}
+
+/// Its temperature brings the entropy to a fraction of ln |A|, from both sides.
+#[test]
+fn categorical_entropy_comes_to_its_target() {
+    use ramp_sac::{DiscreteAgent, DiscreteConfig, DiscreteTransition};
+    for init_alpha in [1.0, 0.01] {
+        let config = DiscreteConfig {
+            hidden: [32, 32, 16],
+            batch_size: 64,
+            lr: 3e-3,
+            init_alpha,
+            entropy_fraction: 0.5,
+            ..DiscreteConfig::new(1, 4)
+        };
+        let mut agent = DiscreteAgent::new(config, &Device::flex()).unwrap();
+        for i in 0..256 {
+            let step = DiscreteTransition {
+                state: vec![0.0],
+                mask: Vec::new(),
+                action: i % 4,
+                reward: [0.0, 0.5, 1.0, 0.25][i % 4],
+                next_state: vec![0.0],
+                next_mask: Vec::new(),
+                terminated: true,
+                truncated: false,
+            };
+            agent.push_episode(&[step]).unwrap();
+        }
+        let mut entropy = 0.0;
+        for step in 0..2500 {
+            let metrics = agent.update().unwrap().unwrap();
+            assert!(metrics.alpha > 0.0);
+            entropy += if step >= 2200 { metrics.entropy / 300.0 } else { 0.0 };
+        }
+        assert!((entropy - 0.5 * 4.0_f64.ln()).abs() < 0.1, "from {init_alpha}: {entropy}");
+    }
 }
 
 /// α must steer the entropy to its target. The reward is curved: for a flat one the widest policy is
