@@ -13,7 +13,7 @@ use crate::{
 /// What one update saw; means over the minibatches of its last pass.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PpoMetrics {
-    /// -E[min(ρ A, clip(ρ, 1 - ε, 1 + ε) A)] - c E[entropy].
+    /// `-E[min(ρ A, clip(ρ, 1 - ε, 1 + ε) A)] - c E[entropy]`.
     pub actor_loss: f64,
     /// E[(V - return)²], in squared reward units.
     pub critic_loss: f64,
