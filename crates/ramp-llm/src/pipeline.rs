@@ -16,7 +16,7 @@ pub use ablate::{AblateOptions, Ablated, BlockTypes, ablate_folding};
 pub use compare::{
     AgainstFirst, CompareOptions, ComparedMethod, Cutting, MethodComparison, TextOptions, compare_methods,
 };
-pub use options::{AllocatorKind, QuantizeOptions};
+pub use options::{AllocatorKind, QuantizeOptions, fold_of_mode};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};
 pub use run::{Step, StepFn, quantize};

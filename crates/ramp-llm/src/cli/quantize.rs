@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use ramp::{
-    pipeline::{self, QuantizeOptions, Step},
+    pipeline::{self, QuantizeOptions, Step, fold_of_mode},
     quant::{Budget, FoldConfig},
-    search::ActionSet,
+    search::{ActionSet, Mode},
 };
 
 use super::{
@@ -43,9 +43,9 @@ pub(crate) struct Args {
     /// Name the pre-tokenizer in the file, such as llama-bpe, where the model's own is not recognised.
     #[arg(long, value_name = "NAME")]
     pre: Option<String>,
-    /// How activation scales are folded into weights and norms.
-    #[arg(long, value_enum, default_value_t = FoldArg::Paper)]
-    fold: FoldArg,
+    /// How activation scales are folded into weights and norms [default: sound, or paper with --mode paper].
+    #[arg(long, value_enum)]
+    fold: Option<FoldArg>,
     /// Do not fold: --fold off.
     #[arg(long, conflicts_with = "fold")]
     no_fold: bool,
@@ -76,8 +76,8 @@ enum FoldArg {
 impl FoldArg {
     fn config(self, actions: &ActionSet) -> Option<FoldConfig> {
         match self {
-            Self::Paper => Some(FoldConfig::paper()),
-            Self::Sound => actions.types().first().map(|&ty| FoldConfig::sound(ty)),
+            Self::Paper => fold_of_mode(Mode::Paper, actions),
+            Self::Sound => fold_of_mode(Mode::Sound, actions),
             Self::Off => None,
         }
     }
@@ -143,13 +143,18 @@ pub(crate) fn run(args: Args) -> Result {
     let budget = args.budget.given().unwrap_or(DEFAULT_BUDGET);
     let defaults = QuantizeOptions::new(args.model, args.output, budget, device);
     let actions = args.search.actions()?;
+    let fold = match args.fold {
+        _ if args.no_fold => None,
+        Some(fold) => fold.config(&actions),
+        None => fold_of_mode(args.search.mode.into(), &actions),
+    };
     let options = QuantizeOptions {
         text: args.text,
         allocator: args.search.allocator.into(),
         mode: args.search.mode.into(),
         episodes: args.search.episodes,
         seed: args.seed,
-        fold: if args.no_fold { None } else { args.fold.config(&actions) },
+        fold,
         rounding: args.search.rounding(),
         pre: args.pre,
         actions,

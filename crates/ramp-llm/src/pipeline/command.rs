@@ -43,11 +43,12 @@ impl QuantizeOptions {
         put("ctx", &self.ctx.to_string());
         put("calibration-tokens", &self.calibration_tokens.to_string());
         put("search-tokens", &self.search_tokens.to_string());
-        match &self.fold {
-            None => command.push_str(" --no-fold"),
-            Some(fold) if *fold != FoldConfig::paper() => command.push_str(" --fold sound"),
-            Some(_) => {}
-        }
+        let fold = match &self.fold {
+            None => "off",
+            Some(fold) if *fold == FoldConfig::paper() => "paper",
+            Some(_) => "sound",
+        };
+        put("fold", fold);
         command
     }
 
@@ -85,7 +86,7 @@ mod tests {
         assert_eq!(
             command,
             "ramp quantize llama --size 6125184 --mode sound --allocator sac --rounding gptq --seed 0 \
-             --text wiki.train.raw --ctx 512 --calibration-tokens 131072 --search-tokens 4096"
+             --text wiki.train.raw --ctx 512 --calibration-tokens 131072 --search-tokens 4096 --fold sound"
         );
         assert_eq!(make("elsewhere/b.gguf").command(), command);
         let mut options = make("a.gguf");
@@ -93,8 +94,8 @@ mod tests {
         options.episodes = Some(3);
         options.actions = ActionSet::new(vec![GgmlType::Q4_K, GgmlType::Q6_K]).unwrap();
         let command = options.command();
-        assert!(command.contains(" --types Q4_K,Q6_K --episodes 3 ") && command.ends_with(" --no-fold"));
-        options.fold = Some(FoldConfig::sound(GgmlType::Q4_K));
-        assert!(options.command().ends_with(" --fold sound"));
+        assert!(command.contains(" --types Q4_K,Q6_K --episodes 3 ") && command.ends_with(" --fold off"));
+        options.fold = Some(FoldConfig::paper());
+        assert!(options.command().ends_with(" --fold paper"));
     }
 }

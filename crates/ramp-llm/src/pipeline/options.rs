@@ -90,7 +90,7 @@ impl QuantizeOptions {
             mode: Mode::default(),
             episodes: None,
             seed: 0,
-            fold: Some(FoldConfig::paper()),
+            fold: fold_of_mode(Mode::default(), &ActionSet::default()),
             pre: None,
             rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
@@ -103,6 +103,16 @@ impl QuantizeOptions {
             search_tokens: 4096,
             report_tokens: 8192,
         }
+    }
+}
+
+/// How a mode folds: as the paper prints it, or what helps on K-quants, with exponents for the smallest type that the
+/// search may choose, on which the error is largest.
+#[must_use]
+pub fn fold_of_mode(mode: Mode, actions: &ActionSet) -> Option<FoldConfig> {
+    match mode {
+        Mode::Paper => Some(FoldConfig::paper()),
+        Mode::Sound => actions.types().first().map(|&ty| FoldConfig::sound(ty)),
     }
 }
 
