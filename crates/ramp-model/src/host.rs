@@ -158,8 +158,7 @@ pub(crate) fn masked_softmax(row: &mut [f32], visible: std::ops::Range<usize>) {
         row[visible.end..].fill(0.0);
         let row = &mut row[visible];
         let max = max(row);
-        row.iter_mut().for_each(|x| *x = exp(*x - max));
-        let scale = sum(row, |x| x).recip();
+        let scale = exp_and_sum(row, max).recip();
         row.iter_mut().for_each(|x| *x *= scale);
     });
 }
@@ -173,6 +172,22 @@ fn sum(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
         lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += f(*x));
     }
     lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += f(*x));
+    lanes.iter().sum()
+}
+
+/// Replaces `x` by `e^(x - max)` and gives the sum, in the order of [`sum`], in one pass.
+#[inline(always)]
+fn exp_and_sum(row: &mut [f32], max: f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let add = |(lane, x): (&mut f32, &mut f32)| {
+        *x = exp(*x - max);
+        *lane += *x;
+    };
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        lanes.iter_mut().zip(chunk).for_each(add);
+    }
+    lanes.iter_mut().zip(chunks.into_remainder()).for_each(add);
     lanes.iter().sum()
 }
 

@@ -72,13 +72,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 fn measure(model: &Path, text: &Path, program: &Path, folder: &Path, args: &Args) -> Result<()> {
     process::heading(&format!("-- {}", model.display()));
     let (tokens, threads) = (folder.join("tokens.json"), args.threads.to_string());
-    let mut ours = Command::new(program);
-    ours.args([model, text]).args([args.ctx.to_string(), args.windows.to_string()]).arg(&tokens);
-    let mut sides = vec![Contestant::start("ramp", ours.env("RAYON_NUM_THREADS", &threads))?];
+    let mut sides = Vec::new();
+    for (name, prompt) in [("ramp, scoring", &[][..]), ("ramp, prompt", &["--prompt"])] {
+        let mut command = Command::new(program);
+        command.args([model, text]).args([args.ctx.to_string(), args.windows.to_string()]).arg(&tokens);
+        sides.push(Contestant::start(name, command.args(prompt).env("RAYON_NUM_THREADS", &threads))?);
+    }
     if let Some(python) = &args.python {
         let mut command = Command::new(python);
         command.args(["-c", PYTHON]).args([model, &tokens]).arg(&threads);
-        sides.push(Contestant::start("PyTorch", &mut command)?);
+        sides.push(Contestant::start("PyTorch, scoring", &mut command)?);
     }
     if let Some(llama_check) = &args.llama_check {
         let file = folder.join("f16.gguf");
@@ -106,12 +109,13 @@ fn measure(model: &Path, text: &Path, program: &Path, folder: &Path, args: &Args
         }
     }
     let scored = (args.ctx * args.windows) as f64;
-    let mine = scored / sides[0].best;
-    println!("   best of {} rounds, {} threads, tokens/s:", args.rounds, args.threads);
-    println!("   {:24} {mine:8.0}", sides[0].name);
-    for side in &sides[1..] {
-        let other = scored / side.best;
-        println!("   {:24} {other:8.0}, ratio {:.2}", side.name, mine / other);
+    println!(
+        "   best of {} rounds, {} threads, tokens/s; ratios of ramp's scoring:",
+        args.rounds, args.threads
+    );
+    for side in &sides {
+        let ratio = side.best / sides[0].best;
+        println!("   {:24} {:8.0}  {ratio:.2}", side.name, scored / side.best);
     }
     Ok(())
 }
