@@ -132,6 +132,8 @@ pub fn vectorized<T: Vectorize>(work: T) -> T::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the CPU has what the function is compiled for.
         Isa::Avx512 => unsafe { run_avx512(work) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        Isa::Neon => work.run(),
     }
 }
 
