@@ -7,13 +7,10 @@ use std::sync::LazyLock;
 
 use bytemuck::{from_bytes, from_bytes_mut};
 
-use super::affine_block::AffineFormat;
+use super::affine_block::sub_block_grids;
 use super::legacy::pack_nibbles;
-use super::q2_k::{self, Q2K};
-use super::q4_k::{self, Q4K};
-use super::q5_k::{self, Q5K};
-use super::{QK_K, iq4_xs, q3_k, q6_k};
-use crate::block::{BlockIQ4XS, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, Half, KVALUES};
+use super::{QK_K, iq4_xs, q2_k, q3_k, q4_k, q5_k, q6_k};
+use crate::block::{BlockIQ4XS, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, KVALUES};
 use crate::{Error, GgmlType, Result};
 
 /// Most sub-blocks in a block.
@@ -99,18 +96,18 @@ pub const fn has_grid(ty: GgmlType) -> bool {
 /// [`Error::NoGrid`] for types that have none here; [`Error::EncodedLength`] when `block` is not one block.
 pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
     check(ty, block)?;
-    let affine = |mut grid: BlockGrid, (d, dmin): (Half, Half), unpack: &dyn Fn(usize) -> (u8, u8)| {
-        for j in 0..QK_K / grid.sub_block {
-            let (scale, min) = unpack(j);
-            (grid.scale[j], grid.offset[j]) =
-                (d.to_f32() * f32::from(scale), -(dmin.to_f32() * f32::from(min)));
-        }
+    let affine = |mut grid: BlockGrid, (scales, mins): ([f32; 8], [f32; 8])| {
+        grid.scale[..8].copy_from_slice(&scales);
+        grid.offset[..8].copy_from_slice(&mins.map(|min| -min));
         grid
     };
     Ok(match ty {
         GgmlType::Q2_K => {
             let BlockQ2K { d, dmin, scales, .. } = *from_bytes(block);
-            affine(BlockGrid::new(16, even(4, 0)), (d, dmin), &|j| Q2K::unpack(&scales, j))
+            let mut grid = BlockGrid::new(16, even(4, 0));
+            grid.scale = scales.map(|packed| d.to_f32() * f32::from(packed & 0xf));
+            grid.offset = scales.map(|packed| -(dmin.to_f32() * f32::from(packed >> 4)));
+            grid
         }
         GgmlType::Q3_K => {
             let BlockQ3K { d, scales, .. } = *from_bytes(block);
@@ -120,11 +117,11 @@ pub fn block_grid(ty: GgmlType, block: &[u8]) -> Result<BlockGrid> {
         }
         GgmlType::Q4_K => {
             let BlockQ4K { d, dmin, scales, .. } = *from_bytes(block);
-            affine(BlockGrid::new(32, even(16, 0)), (d, dmin), &|j| Q4K::unpack(&scales, j))
+            affine(BlockGrid::new(32, even(16, 0)), sub_block_grids(d, dmin, &scales))
         }
         GgmlType::Q5_K => {
             let BlockQ5K { d, dmin, scales, .. } = *from_bytes(block);
-            affine(BlockGrid::new(32, even(32, 0)), (d, dmin), &|j| Q5K::unpack(&scales, j))
+            affine(BlockGrid::new(32, even(32, 0)), sub_block_grids(d, dmin, &scales))
         }
         GgmlType::Q6_K => {
             let BlockQ6K { d, scales, .. } = *from_bytes(block);

@@ -199,7 +199,6 @@ impl Imatrix {
     }
 }
 
-/// At most 127 bytes of whole characters.
 /// The `quantize.imatrix.*` keys that llama-quantize writes into a model that it quantizes with an importance matrix.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct QuantizeKeys<'a> {
@@ -233,6 +232,7 @@ impl QuantizeKeys<'_> {
     }
 }
 
+/// At most 127 bytes of whole characters.
 fn first_bytes(text: &str) -> &str {
     &text[..text.floor_char_boundary(127)]
 }

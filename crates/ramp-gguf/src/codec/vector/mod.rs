@@ -74,9 +74,15 @@ pub(super) trait Vector:
     fn abs(self) -> Self;
     fn sqrt(self) -> Self;
     /// `self < other ? self : other`, so `other` where one of them is NaN.
-    fn min(self, other: Self) -> Self;
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self::select(self.lt(other), self, other)
+    }
     /// `self > other ? self : other`, so `other` where one of them is NaN.
-    fn max(self, other: Self) -> Self;
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Self::select(self.gt(other), self, other)
+    }
     /// The nearest integer, half to even, of numbers within +-4194303; unspecified beyond.
     fn round(self) -> Self;
     /// [`nearest_int`] of any number, as a number.

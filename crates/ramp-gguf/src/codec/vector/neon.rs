@@ -187,16 +187,7 @@ impl Vector for Neon {
         self.map(|x| intrinsics!(vsqrtq_f32(x)))
     }
 
-    /// NEON's own minimum is NaN where either is.
-    #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        Self::select(self.lt(other), self, other)
-    }
-
-    #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        Self::select(self.gt(other), self, other)
-    }
+    // `min` and `max` are those of the trait: NEON's own are NaN where either number is.
 
     #[inline(always)]
     fn round(self) -> Self {

@@ -111,16 +111,6 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn min(self, other: Self) -> Self {
-        Self::select(self.lt(other), self, other)
-    }
-
-    #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        Self::select(self.gt(other), self, other)
-    }
-
-    #[inline(always)]
     fn round(self) -> Self {
         self.map(|x| (x + super::ROUND_MAGIC) - super::ROUND_MAGIC)
     }
