@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Matrix, Outcome, OutputError};
+use super::{Calibration, Matrix, Outcome, OutputError, output_error::dot, rtn::rtn_scaled};
 use crate::{
-    affine::{AffineConfig, ClipSearch, Granularity, Grid, ZeroPoint, fake_quantize_slice, scale_range},
+    affine::{AffineConfig, ClipSearch, Granularity, Grid, ZeroPoint, scale_range},
     error::{Error, Result},
 };
 
@@ -82,19 +82,11 @@ pub fn awq(
         if let Some(clip) = config.clip.as_ref().filter(|_| clipped(at)) {
             clip_groups(&mut scaled, matrix.shape, &error, &scale, clip, config.affine)?;
         }
-        let dequantized = restored(&scaled, matrix.shape, &scale, config.affine)?;
+        let dequantized = rtn_scaled(&scaled, matrix.shape, &scale, config.affine)?;
         Ok(Outcome::new(dequantized, config.affine.bytes(matrix.shape)?))
     });
     let outcomes = outcomes.collect::<Result<_>>()?;
     Ok(Awq { scale, ratio, outcomes })
-}
-
-/// `Q(W') diag(s)⁻¹`.
-fn restored(scaled: &[f32], shape: [usize; 2], scale: &[f32], affine: AffineConfig) -> Result<Vec<f32>> {
-    let mut dequantized = vec![0.0; scaled.len()];
-    fake_quantize_slice(scaled, shape, affine, &mut dequantized)?;
-    dequantized.iter_mut().zip(scale.iter().cycle()).for_each(|(w, s)| *w /= s);
-    Ok(dequantized)
 }
 
 /// The best exponent and its scales.
@@ -111,7 +103,7 @@ fn search(
         let scale = scales(calibration.mean_abs, weight_size.as_deref(), ratio);
         let mut loss = 0.0;
         for matrix in matrices {
-            let dequantized = restored(&matrix.times_columns(&scale), matrix.shape, &scale, config.affine)?;
+            let dequantized = rtn_scaled(&matrix.times_columns(&scale), matrix.shape, &scale, config.affine)?;
             loss += error.between(matrix.weight, &dequantized);
         }
         if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
@@ -216,17 +208,7 @@ fn best_limit(weights: &[f32], h: &[Vec<f32>], shares: &[f32], affine: AffineCon
         let clipped: Vec<f32> = weights.iter().map(|w| w.clamp(-limit, limit)).collect();
         let grid = Grid::of(&clipped, affine);
         let e: Vec<f32> = weights.iter().zip(&clipped).map(|(w, c)| w - grid.nearest(*c)).collect();
-        let rows = h.iter().zip(&e).map(|(h, &e_i)| {
-            let mut lanes = [0.0f32; 16];
-            let (h, e) = (h.as_chunks::<16>(), e.as_chunks::<16>());
-            for (h, e) in h.0.iter().zip(e.0) {
-                for (lane, (h, e)) in lanes.iter_mut().zip(h.iter().zip(e)) {
-                    *lane += h * e;
-                }
-            }
-            let rest: f32 = h.1.iter().zip(e.1).map(|(h, e)| h * e).sum();
-            f64::from(e_i) * f64::from(lanes.iter().sum::<f32>() + rest)
-        });
+        let rows = h.iter().zip(&e).map(|(h, &e_i)| f64::from(e_i) * f64::from(dot(h, &e)));
         let loss: f64 = rows.sum();
         if loss < best.0 {
             best = (loss, limit);

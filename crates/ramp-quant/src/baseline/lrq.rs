@@ -4,7 +4,7 @@ use half::f16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Matrix, Outcome, OutputError, random::SplitMix};
+use super::{Calibration, Matrix, Outcome, OutputError, output_error::dot, random::SplitMix};
 use crate::{
     affine::{AffineConfig, Grid, Layout, MAX_SCALE, MIN_SCALE, scale_range},
     error::{Error, Result},
@@ -215,17 +215,6 @@ impl<'a> State<'a> {
         self.r.step(&d_r, step);
         self.c.step(&d_c, step);
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    let (a, b) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    for (a, b) in a.0.iter().zip(b.0) {
-        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-            *lane += a * b;
-        }
-    }
-    lanes.iter().sum::<f32>() + a.1.iter().zip(b.1).map(|(a, b)| a * b).sum::<f32>()
 }
 
 /// Parameters with the moments of Adam (Kingma and Ba, arXiv 1412.6980; β 0.9 and 0.999, ε 1e-8).

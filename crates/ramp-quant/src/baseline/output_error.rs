@@ -75,3 +75,15 @@ impl OutputError {
         (start..start + len).map(move |i| &self.h[i * self.n + start..][..len])
     }
 }
+
+/// `a · b` in lanes of a fixed number, so that the order of additions is one on every CPU.
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (a, b) = (a.as_chunks::<16>(), b.as_chunks::<16>());
+    for (a, b) in a.0.iter().zip(b.0) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    lanes.iter().sum::<f32>() + a.1.iter().zip(b.1).map(|(a, b)| a * b).sum::<f32>()
+}

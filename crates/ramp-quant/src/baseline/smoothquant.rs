@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Matrix, Outcome};
+use super::{Calibration, Matrix, Outcome, rtn::rtn_scaled};
 use crate::{
-    affine::{AffineConfig, fake_quantize_slice},
+    affine::AffineConfig,
     error::{Error, Result},
 };
 
@@ -67,9 +67,7 @@ pub fn smoothquant(
         .map(|(&x, &w)| (f64::from(x).powf(alpha) / f64::from(w).powf(1.0 - alpha)).max(1e-5) as f32)
         .collect();
     let outcomes = matrices.iter().map(|matrix| {
-        let mut dequantized = vec![0.0; matrix.weight.len()];
-        fake_quantize_slice(&matrix.times_columns(&scale), matrix.shape, affine, &mut dequantized)?;
-        dequantized.iter_mut().zip(scale.iter().cycle()).for_each(|(w, s)| *w /= s);
+        let dequantized = rtn_scaled(&matrix.times_columns(&scale), matrix.shape, &scale, affine)?;
         Ok(Outcome::new(dequantized, affine.bytes(matrix.shape)?))
     });
     Ok(Smoothed { outcomes: outcomes.collect::<Result<_>>()?, scale })

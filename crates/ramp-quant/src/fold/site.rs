@@ -1,11 +1,15 @@
 //! Where scales can be folded: layers that share an input, and what in front of them takes the inverse.
 
 use burn::tensor::{Tensor, TensorData};
-use ramp_gguf::{GgmlType, decode, encode, fallback};
+use ramp_gguf::GgmlType;
 use ramp_model::{Architecture, CalibrationStats, CausalLm, ChannelStats, LayerId, NormId, Role};
 
 use super::{ActStatistic, EXPONENTS, FoldConfig};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    format::Format,
+    quantize::quantize,
+};
 
 /// Which input of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,13 +185,11 @@ impl Site {
 /// `Σ_ij E[x_j²] (W_ij - Ŵ_ij / s_j)²`, where `Ŵ` is what `W_ij s_j` becomes in a type.
 fn output_error(ty: GgmlType, weights: &[f32], s: &[f32], imatrix: &[f32]) -> Result<f64> {
     let columns = s.len();
-    let ty = fallback(ty, columns as u64);
     let folded: Vec<f32> =
         weights.chunks(columns).flat_map(|row| row.iter().zip(s).map(|(w, s)| w * s)).collect();
     let importance: Vec<f32> = imatrix.iter().zip(s).map(|(m, s)| m / (s * s)).collect();
-    let bytes = encode(ty, &folded, columns, Some(&importance))?;
-    let mut decoded = vec![0.0; folded.len()];
-    decode(ty, &bytes, &mut decoded)?;
+    let (shape, format) = ([folded.len() / columns, columns], Format::Ggml(ty).fallback(columns));
+    let decoded = quantize(&folded, shape, format, Some(&importance))?.dequantized;
     let rows = folded.chunks(columns).zip(decoded.chunks(columns));
     let errors = rows.map(|(w, q)| -> f64 {
         let columns = w.iter().zip(q).zip(&importance);
