@@ -17,6 +17,17 @@ pub enum Mode {
     Sound,
 }
 
+impl Mode {
+    /// The name in files and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Sound => "sound",
+        }
+    }
+}
+
 /// How an action in (0, 1) becomes a choice (Sec. 3.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use ramp::{
-    pipeline::{AblateOptions, Ablated, ablate_folding},
-    quant::{GptqConfig, Rounding},
-};
+use ramp::pipeline::{AblateOptions, Ablated, ablate_folding};
 
 use super::{
-    args::{DeviceArgs, RoundingArg},
+    args::{DeviceArgs, ReportArgs, RoundingArg},
     compare::TextArgs,
     failure::Result,
     output,
@@ -40,12 +37,8 @@ pub(crate) struct Args {
     rounding: RoundingArg,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Write everything that was measured as JSON.
-    #[arg(long, value_name = "REPORT")]
-    json: Option<PathBuf>,
-    /// Print a Markdown table.
-    #[arg(long)]
-    markdown: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// Runs the command.
@@ -54,26 +47,17 @@ pub(crate) struct Args {
 /// When the arguments, the model or a text cannot be used, or on Ctrl-C.
 pub(crate) fn run(ablate: &Ablate) -> Result {
     let Ablate::Folding(args) = ablate;
-    if let Some(path) = &args.json {
-        output::check_writable(path)?;
-    }
+    args.report.check()?;
     let options = AblateOptions {
         model: args.model.clone(),
         texts: args.texts.options()?,
-        rounding: match args.rounding {
-            RoundingArg::Nearest => Rounding::Nearest,
-            RoundingArg::Gptq => Rounding::Gptq(GptqConfig::default()),
-        },
+        rounding: args.rounding.into(),
         device: args.device.device.open()?,
     };
     let mut progress = Progress::start("load");
     let rows = ablate_folding(&options, &mut |step| progress.step(step))?;
     drop(progress);
-    if let Some(path) = &args.json {
-        output::write_json(path, &rows)?;
-    }
-    let table = table(&rows);
-    output::print(&if args.markdown { table.markdown() } else { table.to_string() })
+    output::print(&args.report.render(&rows, &table(&rows))?)
 }
 
 fn table(rows: &[Ablated]) -> Table {

@@ -1,6 +1,6 @@
 //! Arguments that several commands share.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use ramp::{
@@ -9,11 +9,13 @@ use ramp::{
     quant::{Budget, GptqConfig, Rounding},
     search::{ActionSet, Mode},
 };
+use serde::Serialize;
 
 use super::{
     device::DeviceArg,
     failure::{Failure, Result},
-    size,
+    output, size,
+    table::Table,
 };
 
 /// The budget; the three units exclude each other.
@@ -99,10 +101,7 @@ impl SearchArgs {
             ModeArg::Sound => RoundingArg::Gptq,
             ModeArg::Paper => RoundingArg::Nearest,
         };
-        match self.rounding.unwrap_or(default) {
-            RoundingArg::Nearest => Rounding::Nearest,
-            RoundingArg::Gptq => Rounding::Gptq(GptqConfig::default()),
-        }
+        self.rounding.unwrap_or(default).into()
     }
 }
 
@@ -113,6 +112,41 @@ pub(crate) enum RoundingArg {
     Nearest,
     /// A column's rounding error is made good by the columns that follow.
     Gptq,
+}
+
+impl From<RoundingArg> for Rounding {
+    fn from(rounding: RoundingArg) -> Self {
+        match rounding {
+            RoundingArg::Nearest => Self::Nearest,
+            RoundingArg::Gptq => Self::Gptq(GptqConfig::default()),
+        }
+    }
+}
+
+/// What becomes of a table, and of everything that it was made from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Write everything that was measured as JSON.
+    #[arg(long, value_name = "REPORT")]
+    json: Option<PathBuf>,
+    /// Print a Markdown table.
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}
+
+impl ReportArgs {
+    /// Finds out before a long run that the report cannot be written.
+    pub(crate) fn check(&self) -> Result {
+        self.json.iter().try_for_each(|path| output::check_writable(path))
+    }
+
+    /// Writes the report, where it is asked for, and gives the table as text.
+    pub(crate) fn render(&self, report: &impl Serialize, table: &Table) -> Result<String> {
+        if let Some(path) = &self.json {
+            output::write_json(path, report)?;
+        }
+        Ok(if self.markdown { table.markdown() } else { table.to_string() })
+    }
 }
 
 /// `--device`.

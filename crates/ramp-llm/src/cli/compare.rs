@@ -9,7 +9,7 @@ use ramp::{
 };
 
 use super::{
-    args::{DeviceArgs, at_least},
+    args::{DeviceArgs, ReportArgs, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -35,12 +35,8 @@ pub(crate) struct Args {
     texts: TextArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Write everything that was measured as JSON.
-    #[arg(long, value_name = "REPORT")]
-    json: Option<PathBuf>,
-    /// Print a Markdown table.
-    #[arg(long)]
-    markdown: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 /// The texts that calibrate and measure.
@@ -119,21 +115,15 @@ pub(crate) fn run(args: &Args) -> Result {
         }
     }
     let texts = args.texts.options()?;
-    if let Some(path) = &args.json {
-        output::check_writable(path)?;
-    }
+    args.report.check()?;
     let device = args.device.device.open()?;
     let (model, methods) = (args.model.clone(), args.methods.clone());
     let options = CompareOptions { model, methods, texts, device };
     let mut progress = Progress::start("load");
     let comparison = compare_methods(&options, &mut |step| progress.step(step))?;
     drop(progress);
-    if let Some(path) = &args.json {
-        output::write_json(path, &comparison)?;
-    }
-    let table = table(&comparison);
-    let text = if args.markdown { table.markdown() } else { table.to_string() };
-    output::print(&(text + &notes(&comparison, args.markdown)))
+    let text = args.report.render(&comparison, &table(&comparison))?;
+    output::print(&(text + &notes(&comparison, args.report.markdown)))
 }
 
 fn table(comparison: &MethodComparison) -> Table {

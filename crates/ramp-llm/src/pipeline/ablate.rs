@@ -8,13 +8,13 @@ use ramp_gguf::{
     GgmlType, ModelFacts,
     mix::{self, LlamaFtype, MixOptions},
 };
-use ramp_model::{CalibrationStats, CausalLm, Gather, LayerId, ModelFiles, TensorTypes, gguf_tensors};
+use ramp_model::{CalibrationStats, CausalLm, ModelFiles, TensorTypes, gguf_tensors};
 use ramp_quant::{ActStatistic, Allocation, FoldConfig, Format, LayerQuantizer, Rounding, fold};
 use serde::Serialize;
 
 use super::{
     compare::TextOptions,
-    run::{Step, StepFn},
+    run::{Step, StepFn, calibrate, needs_gram},
 };
 use crate::error::Result;
 
@@ -82,11 +82,9 @@ impl BlockTypes {
             let specs = gguf_tensors(config, &f16)?;
             let options = MixOptions { has_imatrix: true, ..MixOptions::default() };
             let mixed = mix::types(&facts, LlamaFtype::Q3_K_M, &specs, &options)?;
-            for (spec, ty) in specs.iter().zip(mixed) {
-                if let Some(chosen) = types.iter_mut().find(|(id, _)| id.to_string() == spec.name) {
-                    *chosen.1 = ty;
-                }
-            }
+            // A norm's name is no matrix's.
+            let named = specs.iter().zip(mixed).filter_map(|(spec, ty)| Some((spec.name.parse().ok()?, ty)));
+            types.extend(named);
         }
         // The embedding and the head have no site; leaving them out shows more of what folding does.
         types.retain(|id, _| id.block().is_some());
@@ -138,11 +136,7 @@ pub fn ablate_folding(options: &AblateOptions, progress: &mut StepFn<'_>) -> Res
     let ctx = options.texts.ctx.min(files.config().max_position_embeddings);
     let (calibration, windows) = options.texts.windows(&files.tokenizer()?, ctx)?;
     let base = files.load(&options.device)?;
-    let total = calibration.n_tokens();
-    let what = Gather { gram: matches!(options.rounding, Rounding::Gptq(_)), ..Gather::default() };
-    let stats = CalibrationStats::gather(&base, &calibration.tokens(), what, |done| {
-        progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
-    })?;
+    let stats = calibrate(&base, &calibration, needs_gram(options.rounding), progress)?;
     let mut rows = Vec::new();
     for types in BlockTypes::ALL {
         let chosen = types.types(&base)?;
@@ -189,11 +183,10 @@ fn quantize_all(
     rounding: Rounding,
 ) -> Result<()> {
     let mut quantizer = LayerQuantizer::new(stats, rounding);
-    let layers: Vec<LayerId> = types.keys().copied().collect();
-    for id in layers {
+    for (&id, &ty) in types {
         let shape = model.config().shape(id);
         let weight = model.weight_data(id)?;
-        let quantized = quantizer.quantize(id, &weight, shape, Format::Ggml(types[&id]))?;
+        let quantized = quantizer.quantize(id, &weight, shape, Format::Ggml(ty))?;
         let data = TensorData::new(quantized.dequantized, shape);
         model.set_weight(id, Tensor::from_data(data, model.device()))?;
     }

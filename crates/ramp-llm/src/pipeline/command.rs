@@ -22,7 +22,7 @@ impl QuantizeOptions {
             Budget::BitsPerWeight(bits) => put("bpw", &bits.to_string()),
             Budget::MeanBits(bits) => put("mean-bits", &bits.to_string()),
         }
-        put("mode", &format!("{:?}", self.mode).to_lowercase());
+        put("mode", self.mode.name());
         match &self.policy {
             Some(policy) => put("policy", &file_name(policy)),
             None => put("allocator", self.allocator.name()),

@@ -9,12 +9,12 @@ use burn::tensor::Device;
 use ramp_eval::{
     Comparison, PairedTest, Perplexity, Protocol, Windows, compare_by_window, gptq_text, perplexity,
 };
-use ramp_model::{CalibrationStats, Gather, LayerId, ModelFiles, Tokenizer};
+use ramp_model::{LayerId, ModelFiles, Tokenizer};
 use ramp_quant::baseline::{Method, apply};
 use serde::Serialize;
 
 use super::{
-    run::{Step, StepFn},
+    run::{Step, StepFn, calibrate},
     text::read_text,
 };
 use crate::error::{Error, Result};
@@ -206,13 +206,7 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
     let (calibration, windows) = texts.windows(&files.tokenizer()?, ctx)?;
     let base = files.load(&options.device)?;
 
-    let total = calibration.n_tokens();
-    let stats = CalibrationStats::gather(
-        &base,
-        &calibration.tokens(),
-        Gather { gram: true, ..Gather::default() },
-        |done| progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None }),
-    )?;
+    let stats = calibrate(&base, &calibration, true, progress)?;
     let mut tick = |name, done, total, unit| progress(Step { name, done, total, unit, best_kld: None });
     let n_windows = windows.len();
     let base_perplexity =
@@ -252,7 +246,7 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
         model: options.model.clone(),
         text: texts.text.clone(),
         calibration_text: texts.calibration_text.clone(),
-        calibration_tokens: total,
+        calibration_tokens: calibration.n_tokens(),
         protocol: texts.cutting,
         ctx,
         base: base_perplexity,

@@ -1,7 +1,7 @@
 //! Metadata of the output file.
 
 use ramp_gguf::{Calibration, GgmlType, Metadata, Provenance, QuantizeKeys};
-use ramp_model::{ModelFiles, TensorTypes, gguf_metadata, gguf_tensors};
+use ramp_model::{ModelConfig, TensorTypes, gguf_tensors};
 use ramp_quant::{Allocation, Format, Rounding};
 use ramp_search::Mode;
 
@@ -37,11 +37,14 @@ pub(super) struct Made<'a> {
 }
 
 impl Making<'_> {
-    /// The metadata of the file. Its size depends on the model alone: budgets are exact before a search begins,
-    /// and so are plans.
-    pub(super) fn metadata(&self, files: &ModelFiles, made: Option<&Made<'_>>) -> Result<Metadata> {
-        let mut md = gguf_metadata(files)?;
-        let config = files.config();
+    /// The metadata of the file: the model's own, `md`, and the keys about the making. Its size depends on the model
+    /// alone: budgets are exact before a search begins, and so are plans.
+    pub(super) fn metadata(
+        &self,
+        mut md: Metadata,
+        config: &ModelConfig,
+        made: Option<&Made<'_>>,
+    ) -> Result<Metadata> {
         let any_type = Allocation::uniform(config, Format::Ggml(GgmlType::F16)).tensor_types()?;
         let types = made.map_or(&any_type, |made| made.types);
         let count = |n: Option<usize>| n.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -49,7 +52,7 @@ impl Making<'_> {
         let provenance = Provenance {
             version: Some(env!("CARGO_PKG_VERSION").into()),
             command: Some(first_chars(&self.command, COMMAND)),
-            mode: Some(format!("{:?}", self.mode).to_lowercase()),
+            mode: Some(self.mode.name().into()),
             allocator: Some(self.allocator.to_owned()),
             seed: Some(self.seed),
             rounding: Some(self.rounding.name().into()),

@@ -6,7 +6,7 @@ mod rates;
 use std::path::PathBuf;
 
 use ramp_gguf::{GgmlType, Metadata, QUANTIZED, file_bytes};
-use ramp_model::{ModelConfig, ModelFiles, gguf_tensors};
+use ramp_model::{ModelConfig, ModelFiles, gguf_metadata, gguf_tensors};
 use ramp_quant::{Allocation, Budget, Format, GptqConfig, Rounding};
 use ramp_search::{ActionSet, Mode, Problem, uniform};
 use serde::Serialize;
@@ -122,7 +122,7 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
         policy_sha256: None,
         dataset: String::new(),
     };
-    let metadata = making.metadata(&files, None)?;
+    let metadata = making.metadata(gguf_metadata(&files)?, config, None)?;
     // Reading it is cheap, and a broken one is better found by a plan than by a run.
     files.tokenizer()?;
 

@@ -3,9 +3,9 @@
 use std::{path::Path, time::Instant};
 
 use ramp_embed::{FeatureMode, FeatureTable};
-use ramp_eval::compare;
+use ramp_eval::{Windows, compare};
 use ramp_gguf::GgmlType;
-use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, write_gguf};
+use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gguf_metadata, write_gguf};
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
     ActionSet, Allocator, Evaluator, Features, Found, MeasuredKnapsack, Policy, Problem, Progress, Sac,
@@ -63,7 +63,9 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         policy_sha256: options.policy.as_deref().map(sha256).transpose()?,
         dataset: options.dataset(),
     };
-    let metadata = making.metadata(&files, None)?;
+    // Reading a vocabulary takes time: once is enough.
+    let model_metadata = gguf_metadata(&files)?;
+    let metadata = making.metadata(model_metadata.clone(), &config, None)?;
     let actions = policy.as_ref().map_or(&options.actions, Policy::actions);
     let problem = Problem::new(&config, &metadata, actions, options.budget)?;
     let tokenizer = files.tokenizer()?;
@@ -73,7 +75,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let base = files.load(&options.device)?;
     clock.lap("load");
 
-    let mut stats = calibrate(&base, &text, options.rounding, progress)?;
+    let mut stats = calibrate(&base, &text.calibration, needs_gram(options.rounding), progress)?;
     clock.lap("calibrate");
     let mut model = base.clone();
     if let Some(fold_config) = &options.fold {
@@ -165,7 +167,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let types = problem.allocation(&found.choices).tensor_types()?;
     let made =
         Made { types: &types, samples: text.calibration.len(), sequence_length: text.calibration.ctx() };
-    let metadata = making.metadata(&files, Some(&made))?;
+    let metadata = making.metadata(model_metadata, &config, Some(&made))?;
     let mut quantizer = LayerQuantizer::new(&stats, options.rounding);
     let file_bytes = write_gguf(
         &options.output,
@@ -241,16 +243,21 @@ impl Features for ModelFeatures<'_> {
     }
 }
 
-fn calibrate(
+/// Whether a way of rounding needs the Gram matrices.
+pub(super) const fn needs_gram(rounding: Rounding) -> bool {
+    matches!(rounding, Rounding::Gptq(_))
+}
+
+/// The statistics of every matrix's input over some windows.
+pub(super) fn calibrate(
     base: &CausalLm,
-    text: &TextSplit,
-    rounding: Rounding,
+    windows: &Windows,
+    gram: bool,
     progress: &mut StepFn<'_>,
 ) -> Result<CalibrationStats> {
-    let what = Gather { gram: matches!(rounding, Rounding::Gptq(_)), ..Gather::default() };
-    let total = text.calibration.n_tokens();
-    let windows = text.calibration.tokens();
-    Ok(CalibrationStats::gather(base, &windows, what, |done| {
+    let what = Gather { gram, ..Gather::default() };
+    let total = windows.n_tokens();
+    Ok(CalibrationStats::gather(base, &windows.tokens(), what, |done| {
         progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
     })?)
 }
