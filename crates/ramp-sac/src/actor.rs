@@ -1,13 +1,6 @@
 //! The policy: states to the parameters of a squashed Gaussian, and back from a loss of its samples.
 
-use crate::{config::SacConfig, error::Result, networks::Networks, shape::MlpShape, squashed::Squash};
-
-/// The policy network with the bounds of its spread.
-#[derive(Clone, Debug)]
-pub(crate) struct Actor {
-    pub(crate) net: Networks,
-    pub(crate) gaussian: Gaussian,
-}
+use crate::{config::SacConfig, shape::MlpShape, squashed::Squash};
 
 /// How outputs of the network become a distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,17 +20,10 @@ pub(crate) struct Samples {
     parts: Vec<[f64; 3]>,
 }
 
-impl Actor {
-    /// Shape of the network: µ and the raw spread of every action element, in this order.
-    pub(crate) fn shape(config: &SacConfig) -> MlpShape {
-        let outputs = 2 * config.action_dim;
-        MlpShape { networks: 1, inputs: config.state_dim, hidden: config.hidden, outputs }
-    }
-
-    /// Actions for `states` `[batch, state]` from standard normal `noise` `[batch, action]`.
-    pub(crate) fn sample(&self, states: &[f32], noise: &[f32]) -> Result<Samples> {
-        Ok(self.gaussian.sample(&self.net.forward(states)?, noise, self.net.shape.outputs / 2))
-    }
+/// Shape of the network: µ and the raw spread of every action element, in this order.
+pub(crate) fn shape(config: &SacConfig) -> MlpShape {
+    let outputs = 2 * config.action_dim;
+    MlpShape { networks: 1, inputs: config.state_dim, hidden: config.hidden, outputs }
 }
 
 impl Gaussian {

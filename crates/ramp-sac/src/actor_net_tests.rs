@@ -20,13 +20,13 @@ fn a_row_alone_acts_as_a_row_of_a_batch() {
     for head in [Head::LogStd, Head::LogVar] {
         let agent = agent(head);
         let net = ActorNet::from_tensors(&agent.actor_tensors()).unwrap();
-        let outputs = agent.actor.net.forward(&states()).unwrap();
+        let outputs = agent.learner.actor.forward(&states()).unwrap();
         for (row, state) in states().chunks(5).enumerate() {
             let (host_mu, host_log_std) = net.forward(state).unwrap();
             for action in 0..2 {
                 let at = 4 * row + action;
                 assert_eq!(host_mu[action], outputs[at], "row {row}");
-                let log_std = agent.actor.gaussian.log_std(f64::from(outputs[at + 2])).0;
+                let log_std = agent.gaussian.log_std(f64::from(outputs[at + 2])).0;
                 assert_eq!(host_log_std[action], log_std as f32, "row {row}");
             }
         }

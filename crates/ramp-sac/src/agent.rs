@@ -1,20 +1,19 @@
 //! The agent: what it holds, and how it acts. How it learns is in `update.rs`.
 
 use burn::tensor::Device;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    actor::{Actor, Gaussian},
+    actor::{self, Gaussian},
     actor_net::{ActorNet, NamedTensor},
     config::SacConfig,
     critic,
     error::{Error, Result},
-    networks::{Networks, Optimizer},
-    replay::{self, Replay, Step, Transition, Widths},
-    temperature::Temperature,
+    learner::{Learner, Plan},
+    networks::Networks,
+    replay::{self, Step, Transition, Widths},
 };
 
 /// How [`Agent::act`] chooses.
@@ -34,23 +33,9 @@ pub enum ActMode {
 #[derive(Clone, Debug)]
 pub struct Agent {
     pub(crate) config: SacConfig,
-    /// Without autodiff.
-    pub(crate) device: Device,
-    /// π_φ
-    pub(crate) actor: Actor,
-    /// Q_θ₁ and Q_θ₂
-    pub(crate) critics: Networks,
-    /// Q_θ̄₁ and Q_θ̄₂
-    pub(crate) targets: Networks,
-    pub(crate) actor_adam: Optimizer,
-    pub(crate) critic_adam: Optimizer,
-    pub(crate) temperature: Temperature,
-    pub(crate) replay: Replay,
-    /// Minibatches and the noise of updates.
-    pub(crate) learn_rng: ChaCha8Rng,
-    /// The noise of sampled actions; apart, so that evaluating in between changes no update.
-    pub(crate) explore_rng: ChaCha8Rng,
-    pub(crate) updates: u64,
+    /// How outputs of the actor become a distribution.
+    pub(crate) gaussian: Gaussian,
+    pub(crate) learner: Learner,
     /// Host copy of the actor, dropped by every change to it.
     pub(crate) policy: Option<ActorNet>,
 }
@@ -63,10 +48,8 @@ impl Agent {
     /// [`Error::Config`] if the configuration breaks a rule.
     pub fn new(config: SacConfig, device: &Device) -> Result<Self> {
         config.validate()?;
-        let mut init_rng = stream(config.seed, 0);
-        let actor = Actor::shape(&config).init(&mut init_rng);
-        let critics = critic::shape(&config).init(&mut init_rng);
-        Ok(Self::assemble(config, actor, critics.clone(), critics, device))
+        let learner = Learner::init(&config.plan(), device);
+        Ok(Self::assemble(config, learner))
     }
 
     /// A new agent around an actor that was trained before: critics, targets, temperature and replay
@@ -86,44 +69,17 @@ impl Agent {
         agree("hidden sizes", &net.hidden(), &config.hidden)?;
         agree("log σ range", &net.log_std_range(), &range)?;
         agree("squash", &net.squash(), &config.squash)?;
-        agent.actor.net = Networks::from_host(net.net(), &agent.device);
+        agent.learner.actor = Networks::from_host(net.net(), &agent.learner.device);
         agent.policy = Some(net);
         Ok(agent)
     }
 
-    /// Puts an agent together from host parameters that have the right lengths.
-    pub(crate) fn assemble(
-        config: SacConfig,
-        actor: Vec<Vec<f32>>,
-        critics: Vec<Vec<f32>>,
-        targets: Vec<Vec<f32>>,
-        device: &Device,
-    ) -> Self {
-        let device = device.clone().without_autodiff();
-        let critic_shape = critic::shape(&config);
-        let actor = Networks::new(Actor::shape(&config), actor, &device);
-        let critics = Networks::new(critic_shape, critics, &device);
-        let bounds = config.squash.bounds();
-        let widths = Widths { state: config.state_dim, action: config.action_dim, mask: 0, bounds };
-        Self {
-            actor_adam: Optimizer::new(&actor, config.adam_epsilon, config.grad_clip),
-            critic_adam: Optimizer::new(&critics, config.adam_epsilon, config.grad_clip),
-            actor: Actor { net: actor, gaussian: Gaussian::of(&config) },
-            critics,
-            targets: Networks::new(critic_shape, targets, &device),
-            temperature: Temperature::new(config.init_alpha, config.auto_alpha),
-            replay: Replay::new(widths, config.replay_capacity),
-            learn_rng: stream(config.seed, 1),
-            explore_rng: stream(config.seed, 2),
-            updates: 0,
-            policy: None,
-            device,
-            config,
-        }
+    pub(crate) fn assemble(config: SacConfig, learner: Learner) -> Self {
+        Self { gaussian: Gaussian::of(&config), learner, policy: None, config }
     }
 
-    /// Chooses an action `[action_dim]`, each element in the open interval of [`SacConfig::squash`], for `state` `[state_dim]`. Runs on the
-    /// host: one pass costs less than one dispatch to a GPU.
+    /// Chooses an action `[action_dim]`, each element in the open interval of [`SacConfig::squash`], for `state`
+    /// `[state_dim]`. Runs on the host: one pass costs less than one dispatch to a GPU.
     ///
     /// # Errors
     /// [`Error::Length`] or [`Error::Value`] if `state` has the wrong length or is not finite;
@@ -134,7 +90,7 @@ impl Agent {
         let (mut action, log_std) = self.policy()?.forward(state)?;
         for (u, log_std) in action.iter_mut().zip(log_std) {
             if mode == ActMode::Sample {
-                let epsilon: f32 = self.explore_rng.sample(StandardNormal);
+                let epsilon: f32 = self.learner.explore_rng.sample(StandardNormal);
                 *u += log_std.exp() * epsilon;
             }
             *u = squash.action(*u);
@@ -159,7 +115,7 @@ impl Agent {
     #[allow(clippy::needless_pass_by_value)]
     pub fn push_episode(&mut self, episode: Vec<Transition>) -> Result<()> {
         let steps: Vec<Step<'_>> = episode.iter().map(Transition::step).collect();
-        self.replay.push_episode(&steps, self.config.gamma)
+        self.learner.replay.push_episode(&steps, self.config.gamma)
     }
 
     /// The smaller of both critics' values for each pair of a state and an action.
@@ -173,7 +129,7 @@ impl Agent {
             return Ok(Vec::new());
         }
         let input = critic::join(&states, &actions, [self.config.state_dim, self.config.action_dim]);
-        Ok(critic::least(&self.critics.forward(&input)?).into_iter().map(|(q, _)| q).collect())
+        Ok(critic::least(&self.learner.critics.forward(&input)?).into_iter().map(|(q, _)| q).collect())
     }
 
     /// The actor's parameters by name; see [`ActorNet::to_tensors`].
@@ -194,17 +150,17 @@ impl Agent {
 
     /// Entropy coefficient α.
     pub fn alpha(&self) -> f64 {
-        self.temperature.alpha()
+        self.learner.temperature.alpha()
     }
 
     /// Gradient steps taken.
     pub fn updates(&self) -> u64 {
-        self.updates
+        self.learner.updates
     }
 
     /// Transitions in the replay buffer.
     pub fn replay_len(&self) -> usize {
-        self.replay.len()
+        self.learner.replay.len()
     }
 
     /// Host copy of the actor, refreshed after an update.
@@ -217,7 +173,7 @@ impl Agent {
     }
 
     fn download_policy(&self) -> Result<ActorNet> {
-        Ok(ActorNet::new(self.actor.net.host_copy()?, self.actor.gaussian))
+        Ok(ActorNet::new(self.learner.actor.host_copy()?, self.gaussian))
     }
 
     /// Checks pairs of states and actions and flattens them.
@@ -243,11 +199,26 @@ impl Agent {
     }
 }
 
-/// Independent generators from one seed.
-pub(crate) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(stream);
-    rng
+impl SacConfig {
+    /// What the agent's learner is made from.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            actor: actor::shape(self),
+            critics: critic::shape(self),
+            widths: Widths {
+                state: self.state_dim,
+                action: self.action_dim,
+                mask: 0,
+                bounds: self.squash.bounds(),
+            },
+            replay_capacity: self.replay_capacity,
+            adam_epsilon: self.adam_epsilon,
+            grad_clip: self.grad_clip,
+            init_alpha: self.init_alpha,
+            auto_alpha: self.auto_alpha,
+            seed: self.seed,
+        }
+    }
 }
 
 pub(crate) fn check_row(

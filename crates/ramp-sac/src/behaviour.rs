@@ -4,6 +4,7 @@ use rand::Rng;
 
 use crate::{
     agent::Agent,
+    config::check,
     error::{Error, Result},
     networks::{Optimizer, Wrt},
 };
@@ -30,22 +31,20 @@ impl Agent {
         if states.is_empty() {
             return Err(Error::Length { what: "list of states", found: 0, expected: 1 });
         }
-        if !(lr > 0.0 && lr.is_finite()) {
-            return Err(Error::Config { field: "lr", value: lr.to_string(), rule: "positive and finite" });
-        }
+        check("lr", lr, lr > 0.0 && lr.is_finite(), "positive and finite")?;
         let (state_dim, action_dim) = (self.config.state_dim, self.config.action_dim);
         let batch = self.config.batch_size.min(states.len());
-        let mut adam = Optimizer::new(&self.actor.net, self.config.adam_epsilon, self.config.grad_clip);
+        let mut adam = Optimizer::new(&self.learner.actor, self.config.adam_epsilon, self.config.grad_clip);
         let squash = self.config.squash;
         let share = 1.0 / (batch * action_dim) as f64;
         for _ in 0..steps {
             let picks: Vec<usize> =
-                (0..batch).map(|_| self.learn_rng.random_range(0..states.len())).collect();
+                (0..batch).map(|_| self.learner.learn_rng.random_range(0..states.len())).collect();
             let gather = |from: &[f32], width: usize| -> Vec<f32> {
                 picks.iter().flat_map(|&row| &from[row * width..(row + 1) * width]).copied().collect()
             };
             let (s, a) = (gather(&flat_states, state_dim), gather(&flat_actions, action_dim));
-            let (outputs, tape) = self.actor.net.forward_tape(&s, Wrt::Params)?;
+            let (outputs, tape) = self.learner.actor.forward_tape(&s, Wrt::Params)?;
             let mut outer = vec![0.0; outputs.len()];
             let rows = outputs.chunks_exact(2 * action_dim).zip(a.chunks_exact(action_dim));
             for (outer, (output, a)) in outer.chunks_exact_mut(2 * action_dim).zip(rows) {
@@ -54,8 +53,8 @@ impl Agent {
                     *outer = (2.0 * error * squash.slope(f64::from(mu)) * share) as f32;
                 }
             }
-            let grads = self.actor.net.backward(&tape, &outer);
-            adam.step(&mut self.actor.net, grads, lr);
+            let grads = self.learner.actor.backward(&tape, &outer);
+            adam.step(&mut self.learner.actor, grads, lr);
         }
         self.policy = None;
 
@@ -65,6 +64,6 @@ impl Agent {
         if loss.is_finite() {
             return Ok(loss as f32);
         }
-        Err(Error::Diverged { what: "behaviour cloning loss", value: loss, update: self.updates })
+        Err(Error::Diverged { what: "behaviour cloning loss", value: loss, update: self.learner.updates })
     }
 }

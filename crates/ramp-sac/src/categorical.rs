@@ -7,6 +7,7 @@ use crate::{
     agent::ActMode,
     error::{Error, Result},
     host::mlp::HostMlp,
+    networks::Networks,
 };
 
 /// Probabilities of one state's actions, and their logarithms.
@@ -143,6 +144,15 @@ impl CategoricalNet {
         Ok(Categorical::new(&self.net.forward(state), &floats(mask)))
     }
 
+    /// The host copy of an actor, downloaded where it was dropped.
+    pub(crate) fn cached<'a>(cache: &'a mut Option<Self>, actor: &Networks) -> Result<&'a Self> {
+        let policy = match cache.take() {
+            Some(policy) => policy,
+            None => Self::new(actor.host_copy()?),
+        };
+        Ok(cache.insert(policy))
+    }
+
     /// An action as `mode` says, and its ln π.
     pub(crate) fn choose(
         &self,
@@ -174,6 +184,24 @@ pub(crate) fn check_mask(mask: &[bool], actions: usize, transition: usize) -> Re
         return Err(Error::Length { what: "mask", found: mask.len(), expected: actions });
     }
     if mask.contains(&true) { Ok(()) } else { Err(Error::Mask { transition }) }
+}
+
+/// As [`floats`], with a 1 for each of `actions` where the mask is empty.
+pub(crate) fn full_mask(mask: &[bool], actions: usize) -> Vec<f32> {
+    if mask.is_empty() { vec![1.0; actions] } else { floats(mask) }
+}
+
+/// Checks that an action is one of those that a mask allows; `what` names it.
+pub(crate) fn check_action(
+    what: impl FnOnce() -> String,
+    action: usize,
+    mask: &[bool],
+    actions: usize,
+) -> Result<()> {
+    if action < actions && mask.get(action).copied().unwrap_or(true) {
+        return Ok(());
+    }
+    Err(Error::Value { what: what(), value: action as f64, rule: "the index of an allowed action" })
 }
 
 #[cfg(test)]

@@ -5,19 +5,19 @@ mod config;
 mod update;
 
 use burn::tensor::Device;
-use rand_chacha::ChaCha8Rng;
 
 pub use config::DiscreteConfig;
 
 use crate::{
     actor_net::NamedTensor,
-    agent::{ActMode, agree, check_row, stream},
-    categorical::{CategoricalNet, check_mask, floats},
+    agent::{ActMode, agree, check_row},
+    categorical::{CategoricalNet, check_action, check_mask, floats, full_mask},
+    config::check,
     error::{Error, Result},
+    learner::{Learner, Plan},
     networks::{Networks, Optimizer, Wrt},
-    replay::{Replay, Step, Widths},
+    replay::{Step, Widths},
     shape::MlpShape,
-    temperature::Temperature,
 };
 
 /// One step of an episode of a [`DiscreteAgent`].
@@ -50,20 +50,8 @@ pub struct DiscreteTransition {
 #[derive(Clone, Debug)]
 pub struct DiscreteAgent {
     config: DiscreteConfig,
-    device: Device,
-    /// π_φ: logits of the actions.
-    actor: Networks,
-    /// Q_θ₁ and Q_θ₂ of every action.
-    critics: Networks,
-    /// Q_θ̄₁ and Q_θ̄₂
-    targets: Networks,
-    actor_adam: Optimizer,
-    critic_adam: Optimizer,
-    temperature: Temperature,
-    replay: Replay,
-    learn_rng: ChaCha8Rng,
-    explore_rng: ChaCha8Rng,
-    updates: u64,
+    /// The actor gives logits of the actions, each critic a value of every action.
+    learner: Learner,
     /// Host copy of the actor, dropped by every change to it.
     policy: Option<CategoricalNet>,
 }
@@ -75,10 +63,8 @@ impl DiscreteAgent {
     /// [`Error::Config`] if the configuration breaks a rule.
     pub fn new(config: DiscreteConfig, device: &Device) -> Result<Self> {
         config.validate()?;
-        let mut init_rng = stream(config.seed, 0);
-        let actor = config.shape(1).init(&mut init_rng);
-        let critics = config.shape(2).init(&mut init_rng);
-        Ok(Self::assemble(config, actor, critics.clone(), critics, device))
+        let learner = Learner::init(&config.plan(), device);
+        Ok(Self::assemble(config, learner))
     }
 
     /// A new agent around a policy that was trained before: critics, targets, temperature and replay start fresh.
@@ -92,38 +78,13 @@ impl DiscreteAgent {
         agree("state size", &net.state_dim(), &agent.config.state_dim)?;
         agree("number of actions", &net.actions(), &agent.config.actions)?;
         agree("hidden sizes", &net.hidden(), &agent.config.hidden)?;
-        agent.actor = Networks::from_host(net.net(), &agent.device);
+        agent.learner.actor = Networks::from_host(net.net(), &agent.learner.device);
         agent.policy = Some(net);
         Ok(agent)
     }
 
-    fn assemble(
-        config: DiscreteConfig,
-        actor: Vec<Vec<f32>>,
-        critics: Vec<Vec<f32>>,
-        targets: Vec<Vec<f32>>,
-        device: &Device,
-    ) -> Self {
-        let device = device.clone().without_autodiff();
-        let actor = Networks::new(config.shape(1), actor, &device);
-        let critics = Networks::new(config.shape(2), critics, &device);
-        let bounds = [0.0, (config.actions - 1) as f32];
-        let widths = Widths { state: config.state_dim, action: 1, mask: config.actions, bounds };
-        Self {
-            actor_adam: Optimizer::new(&actor, config.adam_epsilon, config.grad_clip),
-            critic_adam: Optimizer::new(&critics, config.adam_epsilon, config.grad_clip),
-            actor,
-            critics,
-            targets: Networks::new(config.shape(2), targets, &device),
-            temperature: Temperature::new(config.init_alpha, config.auto_alpha),
-            replay: Replay::new(widths, config.replay_capacity),
-            learn_rng: stream(config.seed, 1),
-            explore_rng: stream(config.seed, 2),
-            updates: 0,
-            policy: None,
-            device,
-            config,
-        }
+    const fn assemble(config: DiscreteConfig, learner: Learner) -> Self {
+        Self { config, learner, policy: None }
     }
 
     /// Chooses an action that `mask` allows for `state` `[state_dim]`. An empty mask allows all.
@@ -133,12 +94,8 @@ impl DiscreteAgent {
     /// [`Error::Mask`] if no action is allowed; [`Error::Device`] if the actor cannot be read back.
     pub fn act(&mut self, state: &[f32], mask: &[bool], mode: ActMode) -> Result<usize> {
         check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
-        let policy = match self.policy.take() {
-            Some(policy) => policy,
-            None => CategoricalNet::new(self.actor.host_copy()?),
-        };
-        let policy = self.policy.insert(policy);
-        Ok(policy.choose(state, mask, mode, &mut self.explore_rng)?.0)
+        let policy = CategoricalNet::cached(&mut self.policy, &self.learner.actor)?;
+        Ok(policy.choose(state, mask, mode, &mut self.learner.explore_rng)?.0)
     }
 
     /// Stores a finished episode: only its last transition is terminated or truncated.
@@ -148,19 +105,12 @@ impl DiscreteAgent {
     /// stored then.
     pub fn push_episode(&mut self, episode: &[DiscreteTransition]) -> Result<()> {
         let actions = self.config.actions;
-        let full = |mask: &[bool]| if mask.is_empty() { vec![1.0; actions] } else { floats(mask) };
+        let full = |mask: &[bool]| full_mask(mask, actions);
         let mut rows = Vec::with_capacity(episode.len());
         for (index, step) in episode.iter().enumerate() {
             check_mask(&step.mask, actions, index)?;
             check_mask(&step.next_mask, actions, index)?;
-            if step.action >= actions || !step.mask.get(step.action).copied().unwrap_or(true) {
-                let what = format!("action of transition {index}");
-                return Err(Error::Value {
-                    what,
-                    value: step.action as f64,
-                    rule: "the index of an allowed action",
-                });
-            }
+            check_action(|| format!("action of transition {index}"), step.action, &step.mask, actions)?;
             rows.push((full(&step.mask), full(&step.next_mask), [step.action as f32]));
         }
         let steps: Vec<Step<'_>> = episode
@@ -176,7 +126,7 @@ impl DiscreteAgent {
                 truncated: step.truncated,
             })
             .collect();
-        self.replay.push_episode(&steps, self.config.gamma)
+        self.learner.replay.push_episode(&steps, self.config.gamma)
     }
 
     /// The smaller of both critics' values of every action, `[actions]` for each state.
@@ -188,7 +138,7 @@ impl DiscreteAgent {
         if states.is_empty() {
             return Ok(Vec::new());
         }
-        let q = self.critics.forward(&states.concat())?;
+        let q = self.learner.critics.forward(&states.concat())?;
         let least: Vec<f32> = crate::critic::least(&q).into_iter().map(|(q, _)| q).collect();
         Ok(least.chunks(self.config.actions).map(<[f32]>::to_vec).collect())
     }
@@ -219,29 +169,20 @@ impl DiscreteAgent {
         if states.is_empty() {
             return Err(Error::Length { what: "list of states", found: 0, expected: 1 });
         }
-        if !(lr > 0.0 && lr.is_finite()) {
-            return Err(Error::Config { field: "lr", value: lr.to_string(), rule: "positive and finite" });
-        }
+        check("lr", lr, lr > 0.0 && lr.is_finite(), "positive and finite")?;
         let n = self.config.actions;
         let mask = |row: usize| masks.get(row).map_or(&[][..], Vec::as_slice);
         for (row, &action) in actions.iter().enumerate() {
             check_mask(mask(row), n, row)?;
-            if action >= n || !mask(row).get(action).copied().unwrap_or(true) {
-                let what = format!("action {row}");
-                return Err(Error::Value {
-                    what,
-                    value: action as f64,
-                    rule: "the index of an allowed action",
-                });
-            }
+            check_action(|| format!("action {row}"), action, mask(row), n)?;
         }
         let batch = self.config.batch_size.min(states.len());
-        let mut adam = Optimizer::new(&self.actor, self.config.adam_epsilon, self.config.grad_clip);
+        let mut adam = Optimizer::new(&self.learner.actor, self.config.adam_epsilon, self.config.grad_clip);
         for _ in 0..steps {
             let picks: Vec<usize> =
-                (0..batch).map(|_| self.learn_rng.random_range(0..states.len())).collect();
+                (0..batch).map(|_| self.learner.learn_rng.random_range(0..states.len())).collect();
             let input: Vec<f32> = picks.iter().flat_map(|&row| &states[row]).copied().collect();
-            let (logits, tape) = self.actor.forward_tape(&input, Wrt::Params)?;
+            let (logits, tape) = self.learner.actor.forward_tape(&input, Wrt::Params)?;
             let mut outer = Vec::with_capacity(logits.len());
             for (logits, &row) in logits.chunks_exact(n).zip(&picks) {
                 let policy = crate::categorical::Categorical::new(logits, &floats(mask(row)));
@@ -249,11 +190,11 @@ impl DiscreteAgent {
                 let slopes = policy.probabilities.iter().enumerate().map(|(at, p)| p - taken(at));
                 outer.extend(slopes.map(|slope| (slope / batch as f64) as f32));
             }
-            let grads = self.actor.backward(&tape, &outer);
-            adam.step(&mut self.actor, grads, lr);
+            let grads = self.learner.actor.backward(&tape, &outer);
+            adam.step(&mut self.learner.actor, grads, lr);
         }
         self.policy = None;
-        let logits = self.actor.forward(&states.concat())?;
+        let logits = self.learner.actor.forward(&states.concat())?;
         let losses = logits.chunks_exact(n).zip(actions).enumerate().map(|(row, (logits, &action))| {
             -crate::categorical::Categorical::new(logits, &floats(mask(row))).log[action]
         });
@@ -261,7 +202,7 @@ impl DiscreteAgent {
         if loss.is_finite() {
             return Ok(loss);
         }
-        Err(Error::Diverged { what: "behaviour cloning loss", value: loss, update: self.updates })
+        Err(Error::Diverged { what: "behaviour cloning loss", value: loss, update: self.learner.updates })
     }
 
     /// The policy, to save it or to act without the agent.
@@ -271,7 +212,7 @@ impl DiscreteAgent {
     pub fn policy(&self) -> Result<CategoricalNet> {
         match &self.policy {
             Some(policy) => Ok(policy.clone()),
-            None => Ok(CategoricalNet::new(self.actor.host_copy()?)),
+            None => Ok(CategoricalNet::new(self.learner.actor.host_copy()?)),
         }
     }
 
@@ -282,17 +223,17 @@ impl DiscreteAgent {
 
     /// Entropy coefficient α.
     pub fn alpha(&self) -> f64 {
-        self.temperature.alpha()
+        self.learner.temperature.alpha()
     }
 
     /// Gradient steps taken.
     pub fn updates(&self) -> u64 {
-        self.updates
+        self.learner.updates
     }
 
     /// Transitions in the replay buffer.
     pub fn replay_len(&self) -> usize {
-        self.replay.len()
+        self.learner.replay.len()
     }
 
     fn check_states(&self, states: &[Vec<f32>]) -> Result<()> {
@@ -303,6 +244,22 @@ impl DiscreteAgent {
 }
 
 impl DiscreteConfig {
+    /// What the agent's learner is made from.
+    fn plan(&self) -> Plan {
+        let bounds = [0.0, (self.actions - 1) as f32];
+        Plan {
+            actor: self.shape(1),
+            critics: self.shape(2),
+            widths: Widths { state: self.state_dim, action: 1, mask: self.actions, bounds },
+            replay_capacity: self.replay_capacity,
+            adam_epsilon: self.adam_epsilon,
+            grad_clip: self.grad_clip,
+            init_alpha: self.init_alpha,
+            auto_alpha: self.auto_alpha,
+            seed: self.seed,
+        }
+    }
+
     /// Actor (one network) and critics (two) have one number for each action.
     fn shape(&self, networks: usize) -> MlpShape {
         MlpShape { networks, inputs: self.state_dim, hidden: self.hidden, outputs: self.actions }

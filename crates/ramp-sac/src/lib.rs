@@ -13,6 +13,7 @@ mod device;
 mod discrete;
 mod error;
 mod host;
+mod learner;
 mod networks;
 mod ppo;
 mod replay;

@@ -12,9 +12,10 @@ pub use config::PpoConfig;
 pub use update::PpoMetrics;
 
 use crate::{
-    agent::{ActMode, check_row, stream},
-    categorical::{CategoricalNet, check_mask, floats},
+    agent::{ActMode, check_row},
+    categorical::{CategoricalNet, check_action, check_mask, full_mask},
     error::{Error, Result},
+    learner::stream,
     networks::{Networks, Optimizer},
     shape::MlpShape,
 };
@@ -118,11 +119,7 @@ impl Ppo {
     /// [`Error::Mask`] if no action is allowed; [`Error::Device`] if the actor cannot be read back.
     pub fn act(&mut self, state: &[f32], mask: &[bool], mode: ActMode) -> Result<Choice> {
         check_row("state", state, self.config.state_dim, f32::is_finite, "a finite number")?;
-        let policy = match self.policy.take() {
-            Some(policy) => policy,
-            None => CategoricalNet::new(self.actor.host_copy()?),
-        };
-        let policy = self.policy.insert(policy);
+        let policy = CategoricalNet::cached(&mut self.policy, &self.actor)?;
         let (action, log_prob) = policy.choose(state, mask, mode, &mut self.explore_rng)?;
         Ok(Choice { action, log_prob })
     }
@@ -142,14 +139,7 @@ impl Ppo {
             check_row("reward", &[step.reward], 1, finite, "a finite number")?;
             check_mask(&step.mask, self.config.actions, index)?;
             let Choice { action, log_prob } = step.choice;
-            if action >= self.config.actions || !step.mask.get(action).copied().unwrap_or(true) {
-                let what = format!("action of step {index}");
-                return Err(Error::Value {
-                    what,
-                    value: action as f64,
-                    rule: "the index of an allowed action",
-                });
-            }
+            check_action(|| format!("action of step {index}"), action, &step.mask, self.config.actions)?;
             // Not `>`: a NaN must fail.
             let is_log_prob = log_prob <= 0.0 && log_prob.is_finite();
             if !is_log_prob {
@@ -170,8 +160,7 @@ impl Ppo {
         let rollout = &mut self.rollout;
         rollout.states.extend_from_slice(&states[..episode.len() * self.config.state_dim]);
         for (step, (advantage, value)) in episode.iter().zip(advantages.into_iter().zip(values)) {
-            let full = || vec![1.0; self.config.actions];
-            rollout.masks.extend(if step.mask.is_empty() { full() } else { floats(&step.mask) });
+            rollout.masks.extend(full_mask(&step.mask, self.config.actions));
             rollout.actions.push(step.choice.action);
             rollout.log_probs.push(step.choice.log_prob);
             rollout.returns.push(advantage + value);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::adam::BETAS;
+
 /// α, fixed or learned through log α with Adam. One number, so it lives on the host: the update needs
 /// the mean of log π there anyway, for the metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ impl Temperature {
         let Self::Learned { log_alpha, moment_1, moment_2, time } = self else {
             return 0.0;
         };
-        let (beta_1, beta_2) = (0.9_f64, 0.999_f64);
+        let [beta_1, beta_2] = BETAS;
         let loss = -alpha * (mean_log_prob + target_entropy);
         // dL / d log α = α dL/dα, which is the loss itself.
         let grad = loss;

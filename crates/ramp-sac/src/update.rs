@@ -5,6 +5,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    actor::Samples,
     agent::Agent,
     config::TargetKind,
     critic,
@@ -38,61 +39,68 @@ impl Agent {
     /// [`Error::Diverged`] if a loss is NaN or infinite; [`Error::Device`] if the losses cannot be read.
     pub fn update(&mut self) -> Result<Option<UpdateMetrics>> {
         let lookahead = self.config.target.lookahead();
-        let Some(batch) =
-            self.replay.sample(self.config.batch_size, lookahead, self.config.gamma, &mut self.learn_rng)
-        else {
+        let Some(batch) = self.learner.replay.sample(
+            self.config.batch_size,
+            lookahead,
+            self.config.gamma,
+            &mut self.learner.learn_rng,
+        ) else {
             return Ok(None);
         };
-        let (lr, alpha) = (self.config.lr, self.temperature.alpha());
+        let (lr, alpha) = (self.config.lr, self.learner.temperature.alpha());
         let dims = [self.config.state_dim, self.config.action_dim];
 
         // Critics: L(θ) = E[(Q_θ₁(s, a) - y)²] + E[(Q_θ₂(s, a) - y)²], y a constant.
         let y = self.target(&batch, alpha)?;
         let input = critic::join(&batch.states, &batch.actions, dims);
-        let (q, tape) = self.critics.forward_tape(&input, Wrt::Params)?;
+        let (q, tape) = self.learner.critics.forward_tape(&input, Wrt::Params)?;
         let mean_q = critic::mean(q.iter().map(|&q| f64::from(q)));
         let (critic_loss, outer) = critic::twin_loss(&q, &y);
-        let grads = self.critics.backward(&tape, &outer);
-        self.critic_adam.step(&mut self.critics, grads, lr);
+        let grads = self.learner.critics.backward(&tape, &outer);
+        self.learner.critic_adam.step(&mut self.learner.critics, grads, lr);
 
         // Actor: L(φ) = E[α log π_φ(ã|s) - min Q_θ(s, ã)], ã ~ π_φ reparameterised, θ a constant.
         let noise = self.noise();
-        let (outputs, tape) = self.actor.net.forward_tape(&batch.states, Wrt::Params)?;
+        let (outputs, tape) = self.learner.actor.forward_tape(&batch.states, Wrt::Params)?;
         let ActorStep { slopes, loss: actor_loss, mean_log_pi } =
             self.actor_slopes(&batch.states, &outputs, &noise, alpha)?;
-        let grads = self.actor.net.backward(&tape, &slopes);
-        self.actor_adam.step(&mut self.actor.net, grads, lr);
+        let grads = self.learner.actor.backward(&tape, &slopes);
+        self.learner.actor_adam.step(&mut self.learner.actor, grads, lr);
         self.policy = None;
 
         // Temperature: L(α) = -α E[log π + H̄].
-        let alpha_loss =
-            self.temperature.update(mean_log_pi, self.config.target_entropy, lr, self.config.adam_epsilon);
+        let alpha_loss = self.learner.temperature.update(
+            mean_log_pi,
+            self.config.target_entropy,
+            lr,
+            self.config.adam_epsilon,
+        );
 
         // Targets: θ̄ ← (1 - τ) θ̄ + τ θ. Monte-Carlo regression has none.
         if self.config.target != TargetKind::MonteCarlo {
-            self.targets.follow(&self.critics, self.config.tau);
+            self.learner.targets.follow(&self.learner.critics, self.config.tau);
         }
 
-        let (alpha, entropy) = (self.temperature.alpha(), -mean_log_pi);
+        let (alpha, entropy) = (self.learner.temperature.alpha(), -mean_log_pi);
         let metrics = UpdateMetrics { critic_loss, actor_loss, alpha_loss, alpha, entropy, mean_q };
-        metrics.check_finite(self.updates)?;
-        self.updates += 1;
+        metrics.check_finite(self.learner.updates)?;
+        self.learner.updates += 1;
         Ok(Some(metrics))
     }
 
     /// E[α log π(ã|s) - min Q(s, ã)] and its slopes at the actor's `outputs` for `states`. The critics are constants.
     fn actor_slopes(&self, states: &[f32], outputs: &[f32], noise: &[f32], alpha: f64) -> Result<ActorStep> {
         let dims @ [state_dim, action_dim] = [self.config.state_dim, self.config.action_dim];
-        let sampled = self.actor.gaussian.sample(outputs, noise, action_dim);
+        let sampled = self.gaussian.sample(outputs, noise, action_dim);
         let input = critic::join(states, &sampled.actions, dims);
-        let (q, tape) = self.critics.forward_tape(&input, Wrt::Input)?;
+        let (q, tape) = self.learner.critics.forward_tape(&input, Wrt::Input)?;
         let least = critic::least(&q);
         // -min Q has a slope at the smaller critic only.
         let mut outer = vec![0.0; q.len()];
         for (row, (_, which)) in least.iter().enumerate() {
             outer[which * least.len() + row] = (-1.0 / least.len() as f64) as f32;
         }
-        let by_input = self.critics.backward_input(&tape, &outer)?;
+        let by_input = self.learner.critics.backward_input(&tape, &outer)?;
         let (first, second) = by_input.split_at(by_input.len() / 2);
         let width = state_dim + action_dim;
         let rows = first.chunks_exact(width).zip(second.chunks_exact(width));
@@ -100,7 +108,7 @@ impl Agent {
             rows.flat_map(|(a, b)| a[state_dim..].iter().zip(&b[state_dim..]).map(|(a, b)| a + b)).collect();
         let mean_log_pi = critic::mean(sampled.log_pi.iter().copied());
         Ok(ActorStep {
-            slopes: self.actor.gaussian.pull_back(&sampled, alpha, &by_action),
+            slopes: self.gaussian.pull_back(&sampled, alpha, &by_action),
             loss: alpha * mean_log_pi - critic::mean(least.iter().map(|(q, _)| f64::from(*q))),
             mean_log_pi,
         })
@@ -115,8 +123,8 @@ impl Agent {
         }
         let dims = [self.config.state_dim, self.config.action_dim];
         let noise = self.noise();
-        let next = self.actor.sample(&batch.next_states, &noise)?;
-        let q = self.targets.forward(&critic::join(&batch.next_states, &next.actions, dims))?;
+        let next = self.sample(&batch.next_states, &noise)?;
+        let q = self.learner.targets.forward(&critic::join(&batch.next_states, &next.actions, dims))?;
         let values = critic::least(&q).into_iter().zip(next.log_pi);
         Ok(values
             .zip(batch.rewards.iter().zip(&batch.discounts))
@@ -128,10 +136,15 @@ impl Agent {
             .collect())
     }
 
+    /// Actions for `states` `[batch, state]` from standard normal `noise` `[batch, action]`.
+    fn sample(&self, states: &[f32], noise: &[f32]) -> Result<Samples> {
+        Ok(self.gaussian.sample(&self.learner.actor.forward(states)?, noise, self.config.action_dim))
+    }
+
     /// Standard normal noise `[batch, action]`.
     fn noise(&mut self) -> Vec<f32> {
         let len = self.config.batch_size * self.config.action_dim;
-        (0..len).map(|_| self.learn_rng.sample(StandardNormal)).collect()
+        (0..len).map(|_| self.learner.learn_rng.sample(StandardNormal)).collect()
     }
 }
 

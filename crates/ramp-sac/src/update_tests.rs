@@ -31,7 +31,7 @@ fn batch() -> Batch {
 }
 
 fn targets_of(agent: &mut Agent, alpha: f64) -> Vec<f32> {
-    agent.learn_rng = ChaCha8Rng::seed_from_u64(5);
+    agent.learner.learn_rng = ChaCha8Rng::seed_from_u64(5);
     let y = agent.target(&batch(), alpha).unwrap();
     assert_eq!(y.len(), 4, "[B] against [B, 1] would broadcast to B x B");
     y
@@ -59,10 +59,10 @@ fn target_is_reward_plus_discounted_soft_value_of_the_target_networks() {
     let mut agent = agent(config());
     let (b, alpha) = (batch(), 0.3);
     let y = targets_of(&mut agent, alpha);
-    agent.learn_rng = ChaCha8Rng::seed_from_u64(5);
+    agent.learner.learn_rng = ChaCha8Rng::seed_from_u64(5);
     let noise = agent.noise();
-    let next = agent.actor.sample(&b.next_states, &noise).unwrap();
-    let q = agent.targets.forward(&critic::join(&b.next_states, &next.actions, [3, 2])).unwrap();
+    let next = agent.sample(&b.next_states, &noise).unwrap();
+    let q = agent.learner.targets.forward(&critic::join(&b.next_states, &next.actions, [3, 2])).unwrap();
     for i in 0..4 {
         let soft = f64::from(q[i].min(q[4 + i])) - alpha * next.log_pi[i];
         let expected = f64::from(b.rewards[i]) + b.discounts[i] * soft;
@@ -76,7 +76,7 @@ fn entropy_is_worth_something() {
     let mut agent = agent(config());
     let mut low = agent.clone();
     low.config.log_std_max = low.config.log_std_min;
-    low.actor.gaussian.log_std_range = [-5.0, -5.0];
+    low.gaussian.log_std_range = [-5.0, -5.0];
     let (wide, narrow) = (targets_of(&mut agent, 5.0), targets_of(&mut low, 5.0));
     for i in [0, 2, 3] {
         assert!(wide[i] > narrow[i] + 5.0, "{wide:?} {narrow:?}");
@@ -87,7 +87,7 @@ fn entropy_is_worth_something() {
 #[test]
 fn behind_a_terminal_state_there_is_nothing() {
     let mut agent = agent(config());
-    agent.targets = moved(&agent.targets, f32::MAX);
+    agent.learner.targets = moved(&agent.learner.targets, f32::MAX);
     assert_eq!(targets_of(&mut agent, 0.2)[1], -2.0);
 }
 
@@ -104,9 +104,9 @@ fn every_draw_of_noise_is_a_new_one() {
 fn target_does_not_see_the_online_critics() {
     let mut agent = agent(config());
     let before = targets_of(&mut agent, 0.2);
-    agent.critics = moved(&agent.critics, 1.0);
+    agent.learner.critics = moved(&agent.learner.critics, 1.0);
     assert_eq!(targets_of(&mut agent, 0.2), before);
-    agent.targets = agent.critics.clone();
+    agent.learner.targets = agent.learner.critics.clone();
     assert_ne!(targets_of(&mut agent, 0.2), before);
 }
 
@@ -119,8 +119,8 @@ fn monte_carlo_target_is_the_stored_return() {
 #[test]
 fn targets_start_as_copies_of_the_critics() {
     let agent = agent(config());
-    assert_eq!(agent.targets.download().unwrap(), agent.critics.download().unwrap());
-    let params = agent.critics.download().unwrap();
+    assert_eq!(agent.learner.targets.download().unwrap(), agent.learner.critics.download().unwrap());
+    let params = agent.learner.critics.download().unwrap();
     let (first, second) = params[0].split_at(params[0].len() / 2);
     assert_ne!(first, second, "twins of one initialisation would stay one critic");
 }
@@ -141,8 +141,8 @@ fn critic_loss_by_hand() {
 
 /// mean(α log π - min Q(s, a)) of the actor's own samples, in f64 where it can be.
 fn actor_loss(agent: &Agent, outputs: &[f32], noise: &[f32], alpha: f64) -> f64 {
-    let sampled = agent.actor.gaussian.sample(outputs, noise, 2);
-    let q = agent.critics.forward(&critic::join(&batch().states, &sampled.actions, [3, 2])).unwrap();
+    let sampled = agent.gaussian.sample(outputs, noise, 2);
+    let q = agent.learner.critics.forward(&critic::join(&batch().states, &sampled.actions, [3, 2])).unwrap();
     let q = critic::mean(critic::least(&q).iter().map(|(q, _)| f64::from(*q)));
     alpha * critic::mean(sampled.log_pi.iter().copied()) - q
 }
@@ -155,7 +155,7 @@ fn actor_slopes_match_finite_differences() {
     for squash in [Squash::Sigmoid, Squash::Tanh] {
         let agent = agent(SacConfig { squash, ..config() });
         let (states, alpha) = (batch().states, 0.5);
-        let outputs = agent.actor.net.forward(&states).unwrap();
+        let outputs = agent.learner.actor.forward(&states).unwrap();
         let slopes = agent.actor_slopes(&states, &outputs, &NOISE, alpha).unwrap().slopes;
         for at in 0..outputs.len() {
             let nudged = |by: f32| {
@@ -174,10 +174,10 @@ fn actor_slopes_match_finite_differences() {
 #[test]
 fn the_actors_loss_gives_the_critics_no_gradient() {
     let mut agent = agent(SacConfig { tau: 1.0, ..config() });
-    let before = agent.critics.download().unwrap();
-    let outputs = agent.actor.net.forward(&batch().states).unwrap();
+    let before = agent.learner.critics.download().unwrap();
+    let outputs = agent.learner.actor.forward(&batch().states).unwrap();
     let step = agent.actor_slopes(&batch().states, &outputs, &NOISE, 0.2).unwrap();
-    assert_eq!(agent.critics.download().unwrap(), before);
+    assert_eq!(agent.learner.critics.download().unwrap(), before);
     // And the actor does get one.
     assert!(step.slopes.iter().all(|slope| *slope != 0.0), "{:?}", step.slopes);
     // A whole update with an actor of another seed moves the critics to the same place: their gradient has no part of
@@ -185,17 +185,17 @@ fn the_actors_loss_gives_the_critics_no_gradient() {
     agent.config.target = TargetKind::MonteCarlo;
     push(&mut agent);
     let mut other = agent.clone();
-    other.actor.net = moved(&other.actor.net, 0.3);
+    other.learner.actor = moved(&other.learner.actor, 0.3);
     agent.update().unwrap();
     other.update().unwrap();
-    assert_eq!(agent.critics.download().unwrap(), other.critics.download().unwrap());
+    assert_eq!(agent.learner.critics.download().unwrap(), other.learner.critics.download().unwrap());
 }
 
 /// ReLU on the head would make half of all raw spreads 0 and dead.
 #[test]
 fn the_spread_covers_its_whole_range() {
     let agent = agent(config());
-    let gaussian = agent.actor.gaussian;
+    let gaussian = agent.gaussian;
     assert!((gaussian.log_std(-9.0).0 + 5.0).abs() < 1e-6 && (gaussian.log_std(9.0).0 - 2.0).abs() < 1e-6);
     assert_eq!(gaussian.log_std(0.0).0, -1.5);
     for raw in [-2.0, -0.5, 0.0, 1.5] {
@@ -227,7 +227,7 @@ fn alpha_is_read_again_after_its_step() {
     push(&mut agent);
     let first = agent.update().unwrap().unwrap();
     let mut again = agent.clone();
-    again.temperature = crate::temperature::Temperature::new(0.2, false);
+    again.learner.temperature = crate::temperature::Temperature::new(0.2, false);
     let (second, stale) = (agent.update().unwrap().unwrap(), again.update().unwrap().unwrap());
     assert!(first.alpha != 0.2);
     assert!(second.actor_loss != stale.actor_loss, "an update with the old alpha gives the same loss");
@@ -238,12 +238,13 @@ fn one_update_moves_actor_critics_targets_and_alpha() {
     let mut agent = agent(config());
     push(&mut agent);
     let (actor, critics, targets) =
-        (agent.actor.net.download(), agent.critics.download(), agent.targets.download());
+        (agent.learner.actor.download(), agent.learner.critics.download(), agent.learner.targets.download());
     let metrics = agent.update().unwrap().unwrap();
     assert!(metrics.alpha != 0.2 && metrics.alpha == agent.alpha(), "alpha is read after its step");
     let (actor, critics, targets) = (actor.unwrap(), critics.unwrap(), targets.unwrap());
-    let (new_critics, new_targets) = (agent.critics.download().unwrap(), agent.targets.download().unwrap());
-    assert_ne!(agent.actor.net.download().unwrap(), actor);
+    let (new_critics, new_targets) =
+        (agent.learner.critics.download().unwrap(), agent.learner.targets.download().unwrap());
+    assert_ne!(agent.learner.actor.download().unwrap(), actor);
     assert_ne!(new_critics, critics);
     for ((new, old), online) in new_targets.concat().iter().zip(targets.concat()).zip(new_critics.concat()) {
         let expected = old + 0.005 * (online - old);
@@ -271,13 +272,13 @@ fn divergence_is_an_error_not_a_silent_nan() {
 #[test]
 fn log_pi_sums_over_action_elements() {
     let agent = agent(config());
-    let outputs = agent.actor.net.forward(&batch().states).unwrap();
-    let sampled = agent.actor.gaussian.sample(&outputs, &NOISE, 2);
+    let outputs = agent.learner.actor.forward(&batch().states).unwrap();
+    let sampled = agent.gaussian.sample(&outputs, &NOISE, 2);
     assert_eq!((sampled.actions.len(), sampled.log_pi.len()), (8, 4));
     for row in 0..4 {
         let expected: f64 = (0..2)
             .map(|element| {
-                let (log_std, _) = agent.actor.gaussian.log_std(f64::from(outputs[4 * row + 2 + element]));
+                let (log_std, _) = agent.gaussian.log_std(f64::from(outputs[4 * row + 2 + element]));
                 let epsilon = f64::from(NOISE[2 * row + element]);
                 crate::squashed::log_prob(f64::from(outputs[4 * row + element]), log_std, epsilon)
             })
@@ -292,11 +293,11 @@ fn critics_see_actions_as_they_are_stored() {
     assert_eq!(critic::join(&[1.0, 2.0], &[0.25, 0.75], [1, 1]), [1.0, 0.25, 2.0, 0.75]);
     let agent = agent(config());
     let (states, actions) = (batch().states, batch().actions);
-    let q = critic::least(&agent.critics.forward(&critic::join(&states, &actions, [3, 2])).unwrap());
+    let q = critic::least(&agent.learner.critics.forward(&critic::join(&states, &actions, [3, 2])).unwrap());
     let rows = |values: &[f32], width: usize| values.chunks(width).map(<[f32]>::to_vec).collect::<Vec<_>>();
     let found = agent.q_values(&rows(&states, 3), &rows(&actions, 2)).unwrap();
     assert_eq!(found, q.iter().map(|(q, _)| *q).collect::<Vec<_>>());
-    let sampled = agent.actor.sample(&states, &NOISE).unwrap();
+    let sampled = agent.sample(&states, &NOISE).unwrap();
     assert!(sampled.actions.iter().all(|a| *a > 0.0 && *a < 1.0));
 }
 
@@ -305,7 +306,7 @@ fn critics_see_actions_as_they_are_stored() {
 fn a_deterministic_action_is_the_middle_of_the_distribution() {
     let mut agent = agent(config());
     let state = &batch().states[..3];
-    let outputs = agent.actor.net.forward(state).unwrap();
+    let outputs = agent.learner.actor.forward(state).unwrap();
     let action = agent.act(state, crate::ActMode::Deterministic).unwrap();
     for (found, mu) in action.iter().zip(&outputs) {
         assert_eq!(*found, crate::squashed::sigmoid(*mu));

@@ -29,8 +29,8 @@ fn target_is_the_exact_expectation_over_allowed_actions() {
     let agent = agent(config());
     let (b, alpha) = (batch(), 0.3);
     let y = agent.target(&b, alpha).unwrap();
-    let q = agent.targets.forward(&b.next_states).unwrap();
-    let logits = agent.actor.forward(&b.next_states).unwrap();
+    let q = agent.learner.targets.forward(&b.next_states).unwrap();
+    let logits = agent.learner.actor.forward(&b.next_states).unwrap();
     for row in 0..4 {
         let allowed: Vec<usize> = (0..3).filter(|a| b.next_masks[3 * row + a] == 1.0).collect();
         let weight = |a: usize| f64::from(logits[3 * row + a]).exp();
