@@ -76,8 +76,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     };
     let mut found = Vec::new();
     for name in names {
-        let zoo = shared.join("zoo").join(&name);
-        let model = if zoo.is_dir() { zoo } else { PathBuf::from(&name) };
+        let model = Workspace::model(&shared, &name);
         let name = model.file_name().map_or(name, |name| name.to_string_lossy().into_owned());
         process::heading(&format!("-- {name}"));
         let out = target.join("lm-eval").join(&name);

@@ -58,6 +58,12 @@ impl Workspace {
         named.unwrap_or_else(|| self.root.join("../shared"))
     }
 
+    /// A model of the zoo in `shared`, or, where there is none of this name, a path.
+    pub(crate) fn model(shared: &Path, name: &str) -> PathBuf {
+        let zoo = shared.join("zoo").join(name);
+        if zoo.is_dir() { zoo } else { PathBuf::from(name) }
+    }
+
     /// `cargo ARGS`, in the root.
     pub(crate) fn cargo(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);

@@ -62,8 +62,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         names => names.to_vec(),
     };
     for name in names {
-        let zoo = shared.join("zoo").join(&name);
-        let model = if zoo.is_dir() { zoo } else { PathBuf::from(&name) };
+        let model = Workspace::model(&shared, &name);
         measure(&model, &text, &program, &folder, args).with_context(|| format!("model {name}"))?;
     }
     Ok(())

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use burn::tensor::Device;
 use ramp_gguf::GgmlType;
 use ramp_model::{
-    Error, LayerId, ModelConfig, ModelFiles, Result, TensorTypes, gguf_metadata, gguf_tensors, write_gguf,
+    CausalLm, Error, LayerId, ModelConfig, ModelFiles, Result, TensorTypes, gguf_metadata, gguf_tensors,
+    write_gguf,
 };
 
 use crate::random;
@@ -21,11 +22,7 @@ fn an_f32_file_gives_the_same_logits_and_tokens() {
     let path = dir.path().join("nano.gguf");
     let types = types(&files, GgmlType::F32);
     let metadata = gguf_metadata(&files).unwrap();
-    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
-        let columns = model.config().shape(id)[1];
-        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
-    };
-    let size = write_gguf(&path, &model, &types, metadata.clone(), encode, |_, _| true).unwrap();
+    let size = write_f32(&path, &files, &model);
     assert_eq!(size, std::fs::metadata(&path).unwrap().len());
     let specs = gguf_tensors(model.config(), &types).unwrap();
     assert_eq!(size, ramp_gguf::file_bytes(&metadata, &specs).unwrap());
@@ -47,18 +44,23 @@ fn an_f32_file_gives_the_same_logits_and_tokens() {
     }
 }
 
+/// Writes a model as an f32 file and gives its size.
+fn write_f32(path: &Path, files: &ModelFiles, model: &CausalLm) -> u64 {
+    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
+        let columns = model.config().shape(id)[1];
+        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
+    };
+    let metadata = gguf_metadata(files).unwrap();
+    write_gguf(path, model, &types(files, GgmlType::F32), metadata, encode, |_, _| true).unwrap()
+}
+
 /// Writes a folder as an f32 file and gives the logits of both.
 fn both_logits(folder: &Path) -> [Vec<f32>; 2] {
     let files = ModelFiles::open(folder).unwrap();
     let model = files.load(&Device::flex()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
-        let columns = model.config().shape(id)[1];
-        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
-    };
-    let metadata = gguf_metadata(&files).unwrap();
-    write_gguf(&path, &model, &types(&files, GgmlType::F32), metadata, encode, |_, _| true).unwrap();
+    write_f32(&path, &files, &model);
     let reopened = ModelFiles::open(&path).unwrap();
     let shape = |config: &ModelConfig| {
         (config.architecture, config.parameters(), config.head_dim, config.max_position_embeddings)
@@ -110,12 +112,7 @@ fn llama3_rope_scaling_survives_the_file() {
     let files = ModelFiles::open(&folder).unwrap();
     let model = files.load(&Device::flex()).unwrap();
     let path = dir.path().join("scaled.gguf");
-    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
-        let columns = model.config().shape(id)[1];
-        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
-    };
-    let metadata = gguf_metadata(&files).unwrap();
-    write_gguf(&path, &model, &types(&files, GgmlType::F32), metadata, encode, |_, _| true).unwrap();
+    write_f32(&path, &files, &model);
     let copy = ModelFiles::open(&path).unwrap().load(&Device::flex()).unwrap();
 
     let tokens = crate::sample_tokens(&files, 64);
@@ -130,12 +127,7 @@ fn error_after(anchor: &[u8], skip: usize, from: &[u8], to: &[u8]) -> (Error, St
     let (files, model) = crate::nano();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("nano.gguf");
-    let encode = |id: LayerId, ty: GgmlType| -> Result<Vec<u8>> {
-        let columns = model.config().shape(id)[1];
-        Ok(ramp_gguf::encode(ty, &model.weight_data(id)?, columns, None)?)
-    };
-    let metadata = gguf_metadata(&files).unwrap();
-    write_gguf(&path, &model, &types(&files, GgmlType::F32), metadata, encode, |_, _| true).unwrap();
+    write_f32(&path, &files, &model);
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(anchor.len()).position(|part| part == anchor).unwrap() + anchor.len() + skip;
     let place = &mut bytes[at..at + from.len()];
