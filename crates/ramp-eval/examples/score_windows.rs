@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let mean_nll = if prompt {
             let all = windows.tokens();
-            for batch in batches(&windows) {
+            for batch in batches(&windows, model.pace().tokens) {
                 let states = model.states(&all[batch])?;
                 let [rows, seq, width] = states.dims();
                 model.logits_of(states.narrow(1, seq - 1, 1).reshape([rows, width]))?.into_data();

@@ -98,11 +98,12 @@ pub fn compare_by_window(
         return Err(Error::Vocabularies { base: expected, other: found });
     }
     let mut tokens = Tokens::default();
-    for batch in batches(windows) {
+    let tokens_at_once = model.pace().tokens.min(base.pace().tokens);
+    for batch in batches(windows, tokens_at_once) {
         let scored_base = run(base, windows, batch.clone())?;
         let scored = run(model, windows, batch.clone())?;
         // Chunk by chunk, so that the base's distributions are no larger than its logits.
-        for rows in scored.chunks(found) {
+        for rows in scored.chunks(model) {
             let base_rows = scored_base.rows(base, rows.clone()).and_then(BaseSide::new);
             let base_rows = base_rows.map_err(|error| located(error, base, windows))?;
             let added = scored.rows(model, rows).and_then(|rows| tokens.add(&rows, base_rows));

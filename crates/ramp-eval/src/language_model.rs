@@ -32,12 +32,38 @@ pub trait LanguageModel {
         Ok(states)
     }
 
+    /// How much is computed at once: what the caches hold, for a CPU.
+    fn pace(&self) -> Pace {
+        Pace::default()
+    }
+
     /// Where in the model NaN or infinity comes up first when it reads `tokens`, in words for a message such as "the
     /// input of blk.2.ffn_down.weight". Asked only after a result was not finite.
     fn first_non_finite(&self, tokens: &[u32]) -> Option<String> {
         let _ = tokens;
         None
     }
+}
+
+/// How much of an evaluation exists at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Tokens run through the blocks at once, at most; a longer window runs alone.
+    pub tokens: usize,
+    /// Logits that exist at once, about: rows times tokens of the vocabulary.
+    pub logits: usize,
+}
+
+impl Default for Pace {
+    /// For a CPU: 2048 tokens and 8 MiB of logits, what a core's cache holds, and a buffer that is used again.
+    fn default() -> Self {
+        Self { tokens: 2048, logits: 1 << 21 }
+    }
+}
+
+impl Pace {
+    /// For a GPU, which is busy only with large products: 8192 tokens and 256 MiB of logits.
+    pub const GPU: Self = Self { tokens: 8192, logits: 1 << 26 };
 }
 
 /// States are the residual stream behind the last block; the final norm and the head follow row by row.
@@ -52,6 +78,10 @@ impl LanguageModel for CausalLm {
 
     fn logits_of(&self, states: Tensor<2>) -> Result<Tensor<2>> {
         Ok(self.head(self.finish(states.unsqueeze())))
+    }
+
+    fn pace(&self) -> Pace {
+        if self.is_on_host() { Pace::default() } else { Pace::GPU }
     }
 
     /// Runs the window again, block by block.

@@ -18,7 +18,7 @@ mod window_losses;
 
 pub use divergence::{Comparison, DeltaP, compare, compare_by_window};
 pub use error::{Error, Result};
-pub use language_model::LanguageModel;
+pub use language_model::{LanguageModel, Pace};
 pub use moments::Moments;
 pub use perplexity::{Perplexity, TextPerplexity, TextSize, perplexity};
 pub use protocol::{Bos, Protocol, Scored, Windows, gptq_text};

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ramp_model::{CausalLm, LayerId, ModelFiles, Role, Tokenizer};
+use ramp_model::{CausalLm, LayerId, ModelFiles, Precision, Role, Tokenizer};
 
 use crate::{Error, Protocol, Windows, compare, perplexity};
 
@@ -130,4 +130,15 @@ fn the_caller_can_stop() {
     let windows = Protocol::gptq(16).windows(&text(64), Some(1)).unwrap();
     assert!(matches!(perplexity(nano(), &windows, |_| false), Err(Error::Interrupted)));
     assert!(matches!(compare(nano(), nano(), &windows, |_| false), Err(Error::Interrupted)));
+}
+
+#[test]
+fn half_floats_are_close_and_not_equal() {
+    let windows = Protocol::gptq(32).windows(&text(256), Some(1)).unwrap();
+    for precision in [Precision::Bf16, Precision::F16] {
+        let half = files().load_as(&Device::flex(), precision).unwrap();
+        let to_f32 = compare(&half, nano(), &windows, |_| true).unwrap();
+        let kld = to_f32.mean_kld;
+        assert!(kld > 0.0 && kld < 2e-3, "{precision:?}: {kld}");
+    }
 }

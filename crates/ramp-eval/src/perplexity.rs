@@ -117,7 +117,7 @@ pub fn perplexity(
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Perplexity> {
     let mut nll = Moments::default();
-    for batch in batches(windows) {
+    for batch in batches(windows, model.pace().tokens) {
         let done = batch.end;
         for_each_rows(model, windows, batch, |rows| {
             nll.extend(rows.nll()?);

@@ -11,12 +11,8 @@ use crate::{
     protocol::Windows,
 };
 
-/// Elements of logits that exist at once, 8 MiB in f32: what a core's cache holds, and a buffer that is used again.
-const LOGIT_ELEMENTS: usize = 1 << 21;
 /// Rows at once for any vocabulary: with fewer, reading the head costs more than multiplying with it.
 const MIN_ROWS: usize = 128;
-/// Tokens run through the blocks at once.
-pub(crate) const BATCH_TOKENS: usize = 2048;
 
 /// Logits of some scored positions, on the device.
 #[derive(Debug)]
@@ -52,14 +48,15 @@ pub(crate) struct Scored {
     per_window: usize,
 }
 
-/// Groups of windows that fit one forward pass, as ranges of indices. The windows of a group are equally long.
-pub fn batches(windows: &Windows) -> impl Iterator<Item = Range<usize>> + use<> {
+/// Groups of windows that fit one forward pass of at most `tokens` tokens, as ranges of indices. The windows of a group
+/// are equally long.
+pub fn batches(windows: &Windows, tokens: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     for window in 0..windows.len() {
         match groups.last_mut() {
             Some(group)
                 if windows.alike(group.start, window)
-                    && (group.len() + 1) * windows.input(window).len() <= BATCH_TOKENS =>
+                    && (group.len() + 1) * windows.input(window).len() <= tokens =>
             {
                 group.end = window + 1;
             }
@@ -81,7 +78,7 @@ pub fn for_each_rows(
     mut each: impl FnMut(Rows) -> Result<()>,
 ) -> Result<()> {
     let scored = run(model, windows, batch)?;
-    scored.chunks(model.vocab_size()).try_for_each(|rows| each(scored.rows(model, rows)?))
+    scored.chunks(model).try_for_each(|rows| each(scored.rows(model, rows)?))
 }
 
 /// As [`for_each_rows`], from the model's states, `[batch, ctx, width]`.
@@ -96,7 +93,7 @@ pub fn for_each_rows_of(
     mut each: impl FnMut(Rows) -> Result<()>,
 ) -> Result<()> {
     let scored = finish(model, states, windows, batch)?;
-    scored.chunks(model.vocab_size()).try_for_each(|rows| each(scored.rows(model, rows)?))
+    scored.chunks(model).try_for_each(|rows| each(scored.rows(model, rows)?))
 }
 
 /// Runs one batch of windows through the model and keeps what is scored.
@@ -151,8 +148,9 @@ impl Scored {
     }
 
     /// Ranges of rows whose logits may exist at once.
-    pub(crate) fn chunks(&self, vocab: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (len, chunk) = (self.targets.len(), (LOGIT_ELEMENTS / vocab.max(1)).max(MIN_ROWS));
+    pub(crate) fn chunks(&self, model: &dyn LanguageModel) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (len, vocab) = (self.targets.len(), model.vocab_size().max(1));
+        let chunk = (model.pace().logits / vocab).max(MIN_ROWS);
         (0..len).step_by(chunk).map(move |start| start..(start + chunk).min(len))
     }
 

@@ -1,15 +1,17 @@
 //! Causal attention with grouped queries, rotary positions and an optional sliding window.
 
-use burn::tensor::{Device, Tensor, TensorData, activation::softmax};
+use burn::tensor::{
+    Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions,
+};
 use rayon::prelude::*;
 
-use crate::{host, rope::RopeTables};
+use crate::{host, precision::Precision, rope::RopeTables};
 
 /// Rows of queries scored at once. A block sees only the keys up to its own end, so that about half of the
 /// causal score matrix is never computed.
 const QUERY_BLOCK: usize = 128;
 
-/// A score that softmax turns into exactly zero in f32, finite in f16.
+/// A score that softmax turns into exactly zero.
 const HIDDEN: f32 = -3.0e4;
 
 /// How rows of projections are heads of windows.
@@ -57,6 +59,7 @@ pub(crate) fn causal_attention(
     v: Tensor<2>,
     heads: Heads,
     rope: Option<&RopeTables>,
+    precision: Precision,
     on_host: bool,
 ) -> Tensor<2> {
     if on_host {
@@ -64,14 +67,40 @@ pub(crate) fn causal_attention(
     }
     let Heads { batch, seq, dim, .. } = heads;
     let split = |x: Tensor<2>, heads: usize| x.reshape([batch, seq, heads, dim]).swap_dims(1, 2);
-    let turn = |x: Tensor<4>| rope.map_or(x.clone(), |rope| rope.apply(x));
-    let (q, k) = (turn(split(q, heads.heads)), turn(split(k, heads.kv_heads)));
-    let a = device_attention(q, k, &split(v, heads.kv_heads), heads);
+    let turn = |x: Tensor<4>| match rope {
+        Some(rope) => precision.cast(rope.apply(Precision::F32.cast(x))),
+        None => x,
+    };
+    let (q, k, v) = (turn(split(q, heads.heads)), turn(split(k, heads.kv_heads)), split(v, heads.kv_heads));
+    // The backends' fused kernels multiply in f16 whatever they are given: that is no f32.
+    let fused = precision != Precision::F32 && heads.window.is_none_or(|window| window >= seq);
+    let a =
+        if fused { fused_attention(q, k, v, heads) } else { blockwise_attention(q, k, &v, heads, precision) };
     a.swap_dims(1, 2).reshape([batch * seq, heads.heads * dim])
 }
 
+/// `[batch, heads, seq, dim]` and `[batch, kv_heads, seq, dim]`, by the backend's own kernel.
+fn fused_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, shape: Heads) -> Tensor<4> {
+    let Heads { batch, seq, heads, kv_heads, dim, .. } = shape;
+    let share = |x: Tensor<4>| -> Tensor<4> {
+        if heads == kv_heads {
+            return x;
+        }
+        let x: Tensor<5> = x.reshape([batch, kv_heads, 1, seq, dim]);
+        x.expand([batch, kv_heads, heads / kv_heads, seq, dim]).reshape([batch, heads, seq, dim])
+    };
+    let options = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
+    attention(q, share(k), share(v), None, None, options)
+}
+
 /// `[batch, heads, seq, dim]` and `[batch, kv_heads, seq, dim]`, by the operations that every device has.
-fn device_attention(q: Tensor<4>, k: Tensor<4>, v: &Tensor<4>, shape: Heads) -> Tensor<4> {
+fn blockwise_attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: &Tensor<4>,
+    shape: Heads,
+    precision: Precision,
+) -> Tensor<4> {
     let Heads { batch, heads, kv_heads, dim, window, .. } = shape;
     let group = heads / kv_heads;
     let device = q.device();
@@ -82,9 +111,9 @@ fn device_attention(q: Tensor<4>, k: Tensor<4>, v: &Tensor<4>, shape: Heads) -> 
     for [start, rows, first_key, keys] in shape.blocks() {
         let q = q.clone().narrow(2, start, rows).reshape([batch, kv_heads, group * rows, dim]);
         let scores = q.matmul(k.clone().narrow(3, first_key, keys)); // [batch, kv_heads, group * rows, keys]
-        let scores =
-            scores.reshape([batch, heads, rows, keys]) + mask(start, rows, first_key, keys, window, &device);
-        let weights = softmax(scores, 3).reshape([batch, kv_heads, group * rows, keys]);
+        let scores = Precision::F32.cast(scores).reshape([batch, heads, rows, keys]);
+        let scores = scores + mask(start, rows, first_key, keys, window, &device);
+        let weights = precision.cast(softmax(scores, 3)).reshape([batch, kv_heads, group * rows, keys]);
         let values = weights.matmul(v.clone().narrow(2, first_key, keys));
         blocks.push(values.reshape([batch, heads, rows, dim]));
     }
@@ -241,13 +270,15 @@ mod tests {
         for window in [None, Some(1), Some(50), Some(4096)] {
             let shape_of = Heads { batch: 2, seq, heads, kv_heads: kv, dim, window };
             let expected = naive(&q, &k, &v, shape, window.unwrap_or(usize::MAX));
-            for on_host in [false, true] {
-                let got =
-                    causal_attention(rows(&q, heads), rows(&k, kv), rows(&v, kv), shape_of, None, on_host);
+            let (f32, bf16) = (Precision::F32, Precision::Bf16);
+            for (precision, on_host, close) in [(f32, false, 1e-4), (f32, true, 1e-4), (bf16, false, 0.05)] {
+                let [q, k, v] = [rows(&q, heads), rows(&k, kv), rows(&v, kv)].map(|x| precision.cast(x));
+                let got = causal_attention(q, k, v, shape_of, None, precision, on_host);
+                assert_eq!(got.dtype(), precision.dtype().into());
                 let got = got.reshape([2, seq, heads, dim]).swap_dims(1, 2).try_into_vec_as::<f32>().unwrap();
                 for got in got.chunks(expected.len()) {
                     let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    assert!(worst < 1e-4, "window {window:?}, host {on_host}: {worst}");
+                    assert!(worst < close, "window {window:?}, {precision:?}, host {on_host}: {worst}");
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     gram::Gram,
     layer::LayerId,
     model::{CausalLm, to_host},
+    precision::Precision,
     taps::{CalibrationStats, ChannelStats, Tap},
 };
 
@@ -220,6 +221,7 @@ impl Sums {
     /// Adds one window's input of some layers.
     fn add(&mut self, layers: &[LayerId], input: &Tensor<2>) -> Result<()> {
         let [rows, width] = input.dims();
+        let input = Precision::F32.cast(input.clone());
         let abs = input.clone().abs();
         // One transfer for the three statistics of one window: [3, width].
         let window =

@@ -167,6 +167,12 @@ pub enum Error {
         /// The matrix's GGUF name.
         name: String,
     },
+    /// A type of float that models are not computed in.
+    #[error("`{name}` is no precision, expected f32, bf16 or f16")]
+    Precision {
+        /// The name given.
+        name: String,
+    },
     /// A replacement weight has another shape than the weight it replaces.
     #[error("`{name}` has shape {expected:?}, the replacement has {found:?}")]
     Replacement {

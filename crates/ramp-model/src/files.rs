@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     gguf_import::{GgufWeights, config_from_gguf},
     model::CausalLm,
+    precision::Precision,
     tokenizer::Tokenizer,
 };
 
@@ -109,14 +110,22 @@ impl ModelFiles {
     /// # Errors
     /// As [`CausalLm::load`].
     pub fn load(&self, device: &Device) -> Result<CausalLm> {
+        self.load_as(device, Precision::F32)
+    }
+
+    /// As [`ModelFiles::load`], with the matrices of the blocks in another type.
+    ///
+    /// # Errors
+    /// As [`CausalLm::load`].
+    pub fn load_as(&self, device: &Device, precision: Precision) -> Result<CausalLm> {
+        let config = &self.config;
         match &self.kind {
             Kind::HuggingFace => {
                 let checkpoint = Checkpoint::open(&self.path)?;
-                CausalLm::load(&self.config, &checkpoint.weights(self.config.architecture), device)
+                CausalLm::load_as(config, &checkpoint.weights(config.architecture), device, precision)
             }
             Kind::Gguf(file) => {
-                let weights = GgufWeights::new(file, &self.config, &self.path);
-                CausalLm::load(&self.config, &weights, device)
+                CausalLm::load_as(config, &GgufWeights::new(file, config, &self.path), device, precision)
             }
         }
     }

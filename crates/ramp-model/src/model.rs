@@ -16,6 +16,7 @@ use crate::{
     layer::{LayerId, Role},
     norm::Norm,
     parameter::{NormId, Parameter},
+    precision::Precision,
     rope::{Rope, RopeTables},
     source::WeightSource,
     taps::Tap,
@@ -29,7 +30,8 @@ use crate::{
 pub struct CausalLm {
     config: ModelConfig,
     device: Device,
-    /// The device's tensors are memory of this process.
+    precision: Precision,
+    /// The tensors are f32 in memory of this process.
     on_host: bool,
     token_embd: Tensor<2>,
     /// `[positions, hidden]`, where positions are learned.
@@ -66,6 +68,19 @@ impl CausalLm {
     /// # Errors
     /// When a tensor is missing, has another shape than `config` gives it, or holds NaN or infinity.
     pub fn load(config: &ModelConfig, source: &dyn WeightSource, device: &Device) -> Result<Self> {
+        Self::load_as(config, source, device, Precision::F32)
+    }
+
+    /// As [`CausalLm::load`], with the matrices of the blocks in another type.
+    ///
+    /// # Errors
+    /// As [`CausalLm::load`].
+    pub fn load_as(
+        config: &ModelConfig,
+        source: &dyn WeightSource,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self> {
         let matrix = |parameter: Parameter| -> Result<Tensor<2>> {
             let tensor = source.tensor_of_shape(parameter, &config.parameter_shape(parameter))?;
             Ok(Tensor::from_data(TensorData::new(tensor.data, tensor.shape), device))
@@ -83,7 +98,8 @@ impl CausalLm {
         let head_norm = |id: NormId| architecture.norms_heads().then(|| norm(id)).transpose();
         let linear = |id: LayerId| -> Result<Linear> {
             let bias = architecture.has_bias(id).then(|| vector(Parameter::Bias(id))).transpose()?;
-            Ok(Linear { weight: matrix(Parameter::Matrix(id))?, bias })
+            let weight = precision.cast(matrix(Parameter::Matrix(id))?);
+            Ok(Linear { weight, bias: bias.map(|bias| precision.cast(bias)) })
         };
         let blocks = (0..config.n_blocks)
             .map(|block| {
@@ -105,7 +121,8 @@ impl CausalLm {
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
-            on_host: host::is_host(device),
+            precision,
+            on_host: precision == Precision::F32 && host::is_host(device),
             token_embd: matrix(Parameter::Matrix(LayerId::TokenEmbd))?,
             position_embd: if architecture.is_rotary() {
                 None
@@ -131,6 +148,33 @@ impl CausalLm {
         &self.device
     }
 
+    /// The type of float that the blocks compute in.
+    #[must_use]
+    pub const fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Whether the model computes in this process's memory, where a batch should fit the caches.
+    #[must_use]
+    pub const fn is_on_host(&self) -> bool {
+        self.on_host
+    }
+
+    /// A matrix from host memory, row-major `[out, in]`, as the model holds the one of that name: on its device, in
+    /// its type.
+    #[must_use]
+    pub fn place(&self, id: LayerId, data: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        self.typed(id, Tensor::from_data(TensorData::new(data, shape), &self.device))
+    }
+
+    /// Embedding and head are f32 always.
+    fn typed(&self, id: LayerId, weight: Tensor<2>) -> Tensor<2> {
+        match id {
+            LayerId::Block { .. } => self.precision.cast(weight),
+            LayerId::TokenEmbd | LayerId::Output => Precision::F32.cast(weight),
+        }
+    }
+
     /// A matrix, `[out, in]`.
     ///
     /// # Errors
@@ -152,11 +196,13 @@ impl CausalLm {
         to_host(self.weight(id)?)
     }
 
-    /// Replaces a matrix by another of the same shape.
+    /// Replaces a matrix by another of the same shape. One of another type of float is converted; those that
+    /// [`CausalLm::place`] gives are not.
     ///
     /// # Errors
     /// When the model has no such matrix, or the shapes differ.
     pub fn set_weight(&mut self, id: LayerId, weight: Tensor<2>) -> Result<()> {
+        let weight = self.typed(id, weight);
         let slot = match id {
             LayerId::TokenEmbd => Some(&mut self.token_embd),
             LayerId::Output => self.output.as_mut(),
@@ -240,6 +286,7 @@ impl CausalLm {
         };
         some.copy_from_slice(scale);
         let factors: Tensor<1> = Tensor::from_data(TensorData::new(factors, [rows]), &self.device);
+        let factors = self.precision.cast(factors);
         linear.weight = linear.weight.clone() * factors.clone().reshape([rows, 1]);
         linear.bias = linear.bias.take().map(|bias| bias * factors);
         Ok(())
@@ -347,11 +394,11 @@ impl CausalLm {
         let linear = |role: Role, x: Tensor<2>| -> Result<Tensor<2>> {
             let linear = b.linears[role as usize].as_ref();
             let missing = || Error::NoSuchLayer { name: LayerId::Block { block, role }.to_string() };
-            Ok(linear.ok_or_else(missing)?.apply(x, self.on_host))
+            Ok(linear.ok_or_else(missing)?.apply(self.precision.cast(x), self.on_host))
         };
         let architecture = self.config.architecture;
 
-        let h = self.apply_norm(&b.attn_norm, x.clone());
+        let h = self.apply_norm(&b.attn_norm, x.clone()); // f32; each product converts it
         tap.observe(&ids(architecture.attn_inputs()), &h)?;
         let [q, k, v] = if b.linears[Role::Qkv as usize].is_some() {
             self.split_qkv(&linear(Role::Qkv, h)?)
@@ -367,9 +414,9 @@ impl CausalLm {
             dim: self.config.head_dim,
             window: self.config.sliding_window,
         };
-        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.on_host);
+        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.precision, self.on_host);
         tap.observe(&ids(&[Role::O]), &a)?;
-        let x = x + linear(Role::O, a)?;
+        let x = x + Precision::F32.cast(linear(Role::O, a)?);
 
         let h = self.apply_norm(&b.ffn_norm, x.clone());
         tap.observe(&ids(architecture.ffn_inputs()), &h)?;
@@ -379,7 +426,7 @@ impl CausalLm {
             self.gelu(linear(Role::Up, h)?)
         };
         tap.observe(&ids(&[Role::Down]), &h)?;
-        Ok(x + linear(Role::Down, h)?)
+        Ok(x + Precision::F32.cast(linear(Role::Down, h)?))
     }
 
     /// Queries, keys and values of one matrix, `[rows, (heads + 2 kv_heads) * head_dim]`.
@@ -394,15 +441,19 @@ impl CausalLm {
         let Some(norm) = norm else { return x };
         let [rows, width] = x.dims();
         let dim = self.config.head_dim;
-        self.apply_norm(norm, x.reshape([rows * width / dim, dim])).reshape([rows, width])
+        self.precision
+            .cast(self.apply_norm(norm, x.reshape([rows * width / dim, dim])).reshape([rows, width]))
     }
 
     fn apply_norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
-        norm.apply(x, self.config.norm_eps, self.on_host)
+        norm.apply(Precision::F32.cast(x), self.config.norm_eps, self.on_host)
     }
 
     fn swiglu(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-        if self.on_host { host::swiglu(gate, up) } else { silu(gate) * up }
+        if self.on_host {
+            return host::swiglu(gate, up);
+        }
+        self.precision.cast(silu(Precision::F32.cast(gate)) * Precision::F32.cast(up))
     }
 
     /// GELU in its tanh form; `tanh(x) = 2 sigmoid(2 x) - 1`.
@@ -410,9 +461,10 @@ impl CausalLm {
         if self.on_host {
             return host::gelu_tanh(x);
         }
+        let x = Precision::F32.cast(x);
         let cube = x.clone() * x.clone().square() * f64::from(host::GELU_CUBE);
         let inner = (x.clone() + cube) * f64::from(host::GELU_SLOPE);
-        x * sigmoid(inner)
+        self.precision.cast(x * sigmoid(inner))
     }
 
     /// The final norm, `[batch, seq, hidden]` to `[batch * seq, hidden]`.

@@ -1,6 +1,6 @@
 //! Every matrix in every format, dequantized and resident on the device.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use ramp_model::{CalibrationStats, CausalLm};
 use ramp_quant::{LayerQuantizer, Rounding};
 
@@ -80,8 +80,8 @@ impl WeightBank {
                     let quantized = quantizer.quantize(slot.id, &original, shape, format)?;
                     let relative_error =
                         quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;
-                    let data = TensorData::new(quantized.dequantized, shape);
-                    Ok(Some(Entry { weight: Tensor::from_data(data, model.device()), relative_error }))
+                    let weight = model.place(slot.id, quantized.dequantized, shape);
+                    Ok(Some(Entry { weight, relative_error }))
                 })
                 .collect::<Result<_>>()?;
             slots.push(entries);

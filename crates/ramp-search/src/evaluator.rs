@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::Range};
 
 use burn::tensor::Tensor;
 use ramp_eval::{
-    Moments, Windows,
+    LanguageModel, Moments, Windows,
     rows::{BaseRows, batches, for_each_rows_of},
 };
 use ramp_model::{CausalLm, LayerId, NoTap};
@@ -64,7 +64,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Self> {
         let mut nll = Moments::default();
         let mut cached = Vec::new();
-        for range in batches(&windows) {
+        for range in batches(&windows, base.pace().tokens) {
             let mut hidden = vec![base.embed(&windows.tokens()[range.clone()])?];
             for block in 0..base.config().n_blocks {
                 let next = base.run_blocks(hidden[block].clone(), block..block + 1, &mut NoTap)?;

@@ -6,7 +6,7 @@ use super::pair::TokenPair;
 use crate::{
     error::{Error, Result},
     language_model::LanguageModel,
-    rows::{BATCH_TOKENS, Scored, check_states, check_targets},
+    rows::{Scored, check_states, check_targets},
 };
 
 /// Tokens that [`log_likelihoods`] gives to a model, padding not counted.
@@ -17,7 +17,7 @@ pub fn tokens_of(pairs: &[TokenPair]) -> usize {
 
 /// Log-likelihood in nats of each pair's continuation, in the order of `pairs`.
 ///
-/// Rows run longest first, as many together as fit 2048 tokens, filled up on the right, where causal attention does
+/// Rows run longest first, as many together as fit the model's [`Pace`](crate::Pace), filled up on the right, where causal attention does
 /// not look. So a value depends on the rows beside it by the rounding of f32 at most. Logits exist for the scored
 /// positions only, a chunk at a time. `progress` is told the tokens done and may stop by returning `false`.
 ///
@@ -35,7 +35,7 @@ pub fn log_likelihoods(
     let mut done = 0;
     let mut rest = order.as_slice();
     while let Some(&longest) = rest.first() {
-        let rows = (BATCH_TOKENS / pairs[longest].input().len().max(1)).clamp(1, rest.len());
+        let rows = (model.pace().tokens / pairs[longest].input().len().max(1)).clamp(1, rest.len());
         let (batch, after) = rest.split_at(rows);
         rest = after;
         run_batch(model, pairs, batch, &mut sums)?;
@@ -85,7 +85,7 @@ fn run_batch(
     let positions: Tensor<1, Int> = Tensor::from_data(TensorData::new(positions, [n]), &states.device());
     let states = states.reshape([batch.len() * width, channels]).select(0, positions);
     let scored = Scored::of(states, targets, 0);
-    for range in scored.chunks(model.vocab_size()) {
+    for range in scored.chunks(model) {
         let nll = scored.rows(model, range.clone())?.nll().map_err(|error| match error {
             Error::NonFinite { what, value, .. } => {
                 let index = owners[range.start];
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn likelihoods_are_the_definition_whatever_is_beside_them() {
         let pairs = pairs();
-        assert!(tokens_of(&pairs) > BATCH_TOKENS);
+        assert!(tokens_of(&pairs) > nano().pace().tokens);
         let mut seen = Vec::new();
         let together = log_likelihoods(nano(), &pairs, |done| {
             seen.push(done);

@@ -5,6 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use ramp::{
     gguf::GgmlType,
+    model::Precision,
     pipeline::AllocatorKind,
     quant::{Budget, GptqConfig, Rounding},
     search::{ActionSet, Mode},
@@ -155,6 +156,18 @@ pub(crate) struct DeviceArgs {
     /// Where the model runs: cpu, or cuda:N in a build with --features cuda.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceArg::from_str)]
     pub(crate) device: DeviceArg,
+}
+
+/// `--precision`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PrecisionArgs {
+    /// What the blocks multiply in: f32, bf16 or f16. Half floats are for GPUs.
+    #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = precision)]
+    pub(crate) precision: Precision,
+}
+
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    name.parse().map_err(|error: ramp::model::Error| error.to_string())
 }
 
 /// A whole number with a least value.

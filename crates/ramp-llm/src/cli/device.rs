@@ -73,6 +73,7 @@ fn cuda(index: usize) -> Result<Device> {
 fn cuda(index: usize) -> Result<Device> {
     use burn::tensor::Tensor;
 
+    keep_kernels();
     // The backend loads the driver when the device is first used, and panics when it cannot.
     let probe = super::panics::quietly(|| {
         let device = Device::cuda(index);
@@ -84,6 +85,21 @@ fn cuda(index: usize) -> Result<Device> {
         Ok((_, sum)) => Err(Failure::Device(format!("--device cuda:{index}: 1 + 2 gave {sum:?}"))),
         Err(why) => Err(Failure::Device(format!("--device cuda:{index}: cannot use CUDA: {why}"))),
     }
+}
+
+/// Has compiled kernels and the results of tuning kept below the user's cache folder, so that only the first run on a
+/// machine pays for them. A `cubecl.toml` or `burn.toml` at or above the current folder may name another place.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig, cache::CacheConfig};
+
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    if matches!(config.environment.path, CacheConfig::Target) {
+        config.environment.path = CacheConfig::Global;
+    }
+    // Whoever set one before knows better.
+    CubeClRuntimeConfig::try_set(config);
 }
 
 #[cfg(test)]

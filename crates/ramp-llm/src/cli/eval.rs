@@ -13,7 +13,7 @@ use ramp::{
         Comparison, Perplexity, compare, perplexity,
         tasks::{Encoder, Item, Task, TaskResult, evaluate},
     },
-    model::{CausalLm, ModelFiles},
+    model::{CausalLm, ModelFiles, Precision},
     pipeline::Step,
 };
 use serde::Serialize;
@@ -23,7 +23,7 @@ use self::{
     report::{AgainstBase, Evaluation, TaskEvaluation, TextEvaluation},
 };
 use super::{
-    args::{DeviceArgs, at_least},
+    args::{DeviceArgs, PrecisionArgs, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -69,6 +69,8 @@ pub(crate) struct Args {
     base: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Print a JSON object, or a list of them for several models.
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
@@ -124,7 +126,9 @@ pub(crate) fn run(args: &Args) -> Result {
         output::check_writable(path)?;
     }
     let device = args.device.device.open()?;
-    let mut run = Run { inputs: &inputs, device, progress: Progress::start("load"), results: Vec::new() };
+    let precision = args.precision.precision;
+    let progress = Progress::start("load");
+    let mut run = Run { inputs: &inputs, device, precision, progress, results: Vec::new() };
     let base = (inputs.models.len() > 1).then(|| run.load(0)).transpose()?;
     for index in 0..inputs.models.len() {
         let model = match &base {
@@ -181,6 +185,7 @@ enum Text {
 struct Run<'a> {
     inputs: &'a Inputs,
     device: Device,
+    precision: Precision,
     progress: Progress,
     results: Vec<Measured>,
 }
@@ -188,7 +193,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn load(&mut self, index: usize) -> Result<CausalLm> {
         self.progress.busy("load");
-        Ok(self.inputs.models[index].files.load(&self.device)?)
+        Ok(self.inputs.models[index].files.load_as(&self.device, self.precision)?)
     }
 
     /// Everything about one model. `base` is the model at index 0, unless there is only one.

@@ -5,6 +5,7 @@ mod args;
 mod calibrate;
 mod compare;
 mod device;
+mod doctor;
 mod eval;
 mod failure;
 mod inspect;
@@ -51,6 +52,8 @@ enum Command {
     Plan(plan::Args),
     /// Show what is in a GGUF file.
     Inspect(inspect::Args),
+    /// Check what this machine and this build can run models on, and say what is missing.
+    Doctor,
 }
 
 /// Runs the command.
@@ -76,6 +79,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),
+            Command::Doctor => doctor::run(),
         }
     });
     match result {
