@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::Result,
     evaluator::{Evaluator, Score},
+    history::TrainingLog,
     knapsack::knapsack,
     policy::Policy,
     problem::Choices,
@@ -102,6 +103,11 @@ pub trait Allocator {
     /// # Errors
     /// When an evaluation fails, or `progress` stops the run.
     fn allocate(&mut self, context: &mut SearchContext<'_>, progress: &mut ProgressFn<'_>) -> Result<Found>;
+
+    /// The history of the last [`allocate`](Self::allocate), for searches that have one; it is taken.
+    fn take_log(&mut self) -> Option<TrainingLog> {
+        None
+    }
 }
 
 /// The same density of bits everywhere.

@@ -68,6 +68,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A training log or checkpoint that cannot be read or does not belong to the run.
+    #[error("{}: not a usable training log: {why}", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ramp_model::Error),

@@ -4,6 +4,7 @@ mod allocator;
 mod bank;
 mod error;
 mod evaluator;
+mod history;
 mod knapsack;
 mod mode;
 mod policy;
@@ -23,6 +24,10 @@ pub use allocator::{Allocator, CurvePoint, Features, Found, MeasuredKnapsack, Se
 pub use bank::WeightBank;
 pub use error::{Error, Result};
 pub use evaluator::{Evaluator, Score};
+pub use history::{
+    Component, EpisodeRecord, Learning, LogHeader, LoggedChoice, LoggedSlot, RoleBits, TrainingLog,
+    Transitions, smoothed,
+};
 pub use knapsack::{fill, knapsack, shadow_price};
 pub use mode::{Behaviour, BudgetHandling, Credit, Mapping, Mode, SacSearchConfig, WarmStart};
 pub use policy::{Policy, Provenance};

@@ -1,15 +1,16 @@
 //! Algorithm 1: Soft Actor-Critic walks over the layers, one episode after the other.
 
 use burn::tensor::Device;
-use ramp_embed::{FeatureTable, Scaler};
+use ramp_embed::{FeatureTable, N_STATIC, Scaler};
 use ramp_sac::{ActMode, Agent, Transition};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    allocator::{Allocator, CurvePoint, Found, SearchContext},
+    allocator::{Allocator, Found, SearchContext},
     error::Result,
     evaluator::Score,
+    history::{EpisodeRecord, Learning, LogHeader, MeanLearning, TrainingLog},
     knapsack::knapsack,
     mode::{Behaviour, BudgetHandling, Credit, SacSearchConfig, WarmStart},
     policy::{Policy, Provenance},
@@ -41,6 +42,15 @@ pub struct Sac {
     pub device: Device,
     /// Name of the model, kept with the policy.
     pub model_name: String,
+    log: Option<TrainingLog>,
+}
+
+impl Sac {
+    /// A search with these decisions. `device` is where the networks live.
+    #[must_use]
+    pub const fn new(config: SacSearchConfig, device: Device, model_name: String) -> Self {
+        Self { config, device, model_name, log: None }
+    }
 }
 
 impl Allocator for Sac {
@@ -59,7 +69,13 @@ impl Allocator for Sac {
             let best = run.best.as_ref().map(|best| best.score.kld);
             report(progress, Stage::Episodes, episode, self.config.episodes, best)?;
         }
-        run.finish()
+        let (found, log) = run.finish()?;
+        self.log = Some(log);
+        Ok(found)
+    }
+
+    fn take_log(&mut self) -> Option<TrainingLog> {
+        self.log.take()
     }
 }
 
@@ -89,7 +105,7 @@ struct Run<'r, 'c> {
     best: Option<Best>,
     /// The best allocation as actions.
     incumbent: Vec<f64>,
-    curve: Vec<CurvePoint>,
+    log: TrainingLog,
     alpha: f64,
 }
 
@@ -107,7 +123,8 @@ impl<'r, 'c> Run<'r, 'c> {
         let config = &sac.config;
         let problem = context.evaluator.problem();
         let uniform = uniform(problem);
-        let uniform_kld = context.evaluator.score(&uniform)?.kld;
+        let uniform_score = context.evaluator.score(&uniform)?;
+        let uniform_kld = uniform_score.kld;
         let lagrangian = match config.credit {
             Credit::Terminal => None,
             Credit::Lagrangian => {
@@ -115,6 +132,17 @@ impl<'r, 'c> Run<'r, 'c> {
                 let scale = (uniform_kld / problem.slots().len() as f64).max(1e-9);
                 Some(Lagrangian { relaxation: Relaxation::new(problem, sensitivity), scale })
             }
+        };
+        let header = LogHeader {
+            model: sac.model_name.clone(),
+            agent: "sac".into(),
+            seed: config.agent.seed,
+            config: serde_json::to_value(config).unwrap_or_default(),
+            base_perplexity: context.evaluator.base_perplexity(),
+            uniform_kld,
+            uniform_perplexity: uniform_score.perplexity,
+            feature_names: features.mode().names()[..N_STATIC].iter().map(ToString::to_string).collect(),
+            features: (0..features.len()).map(|layer| features.raw(layer).to_vec()).collect(),
         };
         Ok(Self {
             config,
@@ -126,7 +154,7 @@ impl<'r, 'c> Run<'r, 'c> {
             lagrangian,
             best: None,
             incumbent: Vec::new(),
-            curve: Vec::new(),
+            log: TrainingLog::new(problem, header),
             alpha: config.agent.init_alpha,
             context,
         })
@@ -214,17 +242,26 @@ impl<'r, 'c> Run<'r, 'c> {
         let transitions = self.transitions(&trajectory, &choices, score)?;
         let reward = self.episode_reward(&choices, score);
         self.agent.push_episode(transitions)?;
-        self.update(self.config.updates_per_episode.unwrap_or(trajectory.states.len()))?;
+        let learning = self.update(self.config.updates_per_episode.unwrap_or(trajectory.states.len()))?;
 
-        self.curve.push(CurvePoint {
+        let (problem, fits) = (self.problem(), self.problem().fits(&choices));
+        let before = self.log.episodes.last().and_then(|record| record.best_perplexity);
+        let best_perplexity =
+            if fits { before.into_iter().chain([score.perplexity]).reduce(f64::min) } else { before };
+        self.log.episodes.push(EpisodeRecord {
             episode,
             tokens: self.context.evaluator.tokens_forwarded(),
-            kld: score.kld,
-            perplexity: score.perplexity,
-            mean_bits: self.problem().allocation(&choices).mean_bits(),
             reward,
-            best_kld: self.best.as_ref().map_or(score.kld, |best| best.score.kld),
+            kld: Some(score.kld),
+            perplexity: Some(score.perplexity),
+            mean_bits: problem.allocation(&choices).mean_bits(),
+            bytes: problem.file_bytes(&choices),
+            fits,
+            best_kld: self.best.as_ref().map(|best| best.score.kld),
+            best_perplexity,
             alpha: self.alpha,
+            learning,
+            choices,
         });
         Ok(())
     }
@@ -299,17 +336,19 @@ impl<'r, 'c> Run<'r, 'c> {
             .collect())
     }
 
-    fn update(&mut self, times: usize) -> Result<()> {
+    fn update(&mut self, times: usize) -> Result<Option<Learning>> {
+        let mut mean = MeanLearning::default();
         for _ in 0..times {
             if let Some(metrics) = self.agent.update()? {
                 self.alpha = f64::from(metrics.alpha as f32);
+                mean.add(metrics.actor_loss, metrics.critic_loss, metrics.entropy);
             }
         }
-        Ok(())
+        Ok(mean.get())
     }
 
     /// Walks once without noise, then gives the best allocation and the policy.
-    fn finish(mut self) -> Result<Found> {
+    fn finish(mut self) -> Result<(Found, TrainingLog)> {
         let agent = &mut self.agent;
         let trajectory =
             self.walk.run(|_, state| Ok(f64::from(agent.act(state, ActMode::Deterministic)?[0])))?;
@@ -332,7 +371,9 @@ impl<'r, 'c> Run<'r, 'c> {
         // Without an episode within the budget the projected policy is the answer, and it was kept above.
         let Best { choices, score, origin } =
             self.best.unwrap_or(Best { choices, score, origin: "policy".into() });
-        Ok(Found { choices, score, origin, curve: self.curve, policy: Some(policy) })
+        self.log.found.clone_from(&choices);
+        let found = Found { choices, score, origin, curve: self.log.curve(), policy: Some(policy) };
+        Ok((found, self.log))
     }
 }
 

@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// Use a saved policy: no search is made.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["allocator", "episodes", "types"])]
     policy: Option<PathBuf>,
+    /// Write the history of the search as JSON: rewards, losses and the allocation of every episode.
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    log: Option<PathBuf>,
     /// Write the whole report as JSON.
     #[arg(long, value_name = "REPORT")]
     json: Option<PathBuf>,
@@ -91,7 +94,10 @@ impl Args {
                 "--save-policy needs --allocator sac: no other trains a policy".into(),
             ));
         }
-        let outputs = [Some(&self.output), self.save_policy.as_ref(), self.json.as_ref()];
+        if self.log.is_some() && self.search.allocator != AllocatorArg::Sac {
+            return Err(Failure::User("--log needs --allocator sac: no other has episodes".into()));
+        }
+        let outputs = [Some(&self.output), self.save_policy.as_ref(), self.log.as_ref(), self.json.as_ref()];
         let outputs: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
         for (at, path) in outputs.iter().enumerate() {
             if outputs[..at].iter().any(|other| place(other) == place(path)) {
@@ -136,9 +142,8 @@ fn same_file(a: &Path, b: &Path) -> bool {
 /// When the arguments, the model, the text or the outputs cannot be used, or on Ctrl-C.
 pub(crate) fn run(args: Args) -> Result {
     args.check()?;
-    for path in [Some(&args.output), args.save_policy.as_ref(), args.json.as_ref()].into_iter().flatten() {
-        output::check_writable(path)?;
-    }
+    let outputs = [Some(&args.output), args.save_policy.as_ref(), args.log.as_ref(), args.json.as_ref()];
+    outputs.into_iter().flatten().try_for_each(|path| output::check_writable(path))?;
     let device = args.device.device.open()?;
     let budget = args.budget.given().unwrap_or(DEFAULT_BUDGET);
     let defaults = QuantizeOptions::new(args.model, args.output, budget, device);
@@ -160,6 +165,7 @@ pub(crate) fn run(args: Args) -> Result {
         actions,
         policy: args.policy,
         save_policy: args.save_policy,
+        log: args.log,
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,
         search_tokens: args.search.search_tokens,

@@ -65,6 +65,8 @@ pub struct QuantizeOptions {
     pub policy: Option<PathBuf>,
     /// Where to save the trained policy.
     pub save_policy: Option<PathBuf>,
+    /// Where to write the history of the search ([`ramp_search::TrainingLog`]).
+    pub log: Option<PathBuf>,
     /// The formats to choose from.
     pub actions: ActionSet,
     /// Window length in tokens.
@@ -97,6 +99,7 @@ impl QuantizeOptions {
             device,
             policy: None,
             save_policy: None,
+            log: None,
             actions: ActionSet::default(),
             ctx: 512,
             calibration_tokens: 131_072,

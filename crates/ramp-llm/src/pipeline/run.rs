@@ -129,6 +129,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     };
     let uniform = Uniform.allocate(&mut context, &mut search_progress)?;
     candidate("uniform", &uniform);
+    let mut log = None;
     let (allocator, found) = match (allocated, options.allocator) {
         (Some(choices), _) => {
             let score = context.evaluator.score(&choices)?;
@@ -145,12 +146,14 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             config.episodes = options.episodes.unwrap_or(config.episodes);
             config.warmup_episodes = config.warmup_episodes.min(config.episodes / 2);
             let needs_measurements = config.credit == ramp_search::Credit::Lagrangian;
-            let mut sac = Sac { config, device: options.agent_device.clone(), model_name: files.name() };
+            let mut sac = Sac::new(config, options.agent_device.clone(), files.name());
             if needs_measurements {
                 let knapsack = MeasuredKnapsack.allocate(&mut context, &mut search_progress)?;
                 candidate("knapsack", &knapsack);
             }
-            ("sac", sac.allocate(&mut context, &mut search_progress)?)
+            let found = sac.allocate(&mut context, &mut search_progress)?;
+            log = sac.take_log();
+            ("sac", found)
         }
     };
     if allocator != "uniform" {
@@ -184,6 +187,11 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         policy.save(path)?;
     } else if options.save_policy.is_some() {
         warnings.push(format!("no policy was saved: the {allocator} allocator trains none"));
+    }
+    if let (Some(path), Some(log)) = (&options.log, &log) {
+        log.save(path)?;
+    } else if options.log.is_some() {
+        warnings.push(format!("no log was written: the {allocator} allocator has no episodes"));
     }
     clock.lap("write");
 

@@ -68,13 +68,20 @@ fn the_same_seed_gives_the_same_bytes_and_a_policy() {
     let second = Fixture::new();
     for fixture in [&first, &second] {
         let (report, policy) = (fixture.path("report.json"), fixture.path("policy"));
-        let files = ["--json", report.to_str().unwrap(), "--save-policy", policy.to_str().unwrap()];
+        let log = fixture.path("log.json");
+        let [report, policy, log] = [&report, &policy, &log].map(|path| path.to_str().unwrap());
+        let files = ["--json", report, "--save-policy", policy, "--log", log];
         let args = [&["--bpw", "4.25", "--episodes", "2", "--seed", "3"], &files[..]].concat();
         succeed(&mut fixture.quantize(&args));
     }
     let read = |fixture: &Fixture, name: &str| fs::read(fixture.path(name)).unwrap();
     assert!(read(&first, "out.gguf") == read(&second, "out.gguf"), "the files differ");
     assert!(read(&first, "policy") == read(&second, "policy"), "the policies differ");
+    assert!(read(&first, "log.json") == read(&second, "log.json"), "the logs differ");
+    let log = ramp::search::TrainingLog::load(&first.path("log.json")).unwrap();
+    assert_eq!((log.model.as_str(), log.seed, log.episodes.len()), ("model", 3, 2));
+    assert!(log.slots.len() == 4 * 7 + 2 && log.slots.iter().all(|slot| slot.features.len() == 9));
+    assert!(log.episodes.iter().all(|episode| episode.fits && episode.learning.is_some()));
 
     let report: Value = serde_json::from_slice(&read(&first, "report.json")).unwrap();
     assert_eq!(names(&report["candidates"], "allocator"), ["uniform", "knapsack", "sac"]);
