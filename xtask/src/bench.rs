@@ -5,6 +5,7 @@ mod codec;
 mod forward;
 mod pendulum;
 mod sac;
+mod search;
 mod side;
 
 use anyhow::Result;
@@ -24,6 +25,8 @@ pub(crate) enum Bench {
     Pendulum(pendulum::Args),
     /// Gradient updates per second of ramp-sac on the CPU, in turns with PyTorch.
     Sac(sac::Args),
+    /// An episode of a search beside the bare forward pass, in turns in one process.
+    Search(search::Args),
 }
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
@@ -33,5 +36,6 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Result<()> {
         Bench::Forward(args) => forward::run(workspace, args),
         Bench::Pendulum(args) => pendulum::run(workspace, args),
         Bench::Sac(args) => sac::run(workspace, args),
+        Bench::Search(args) => search::run(workspace, args),
     }
 }

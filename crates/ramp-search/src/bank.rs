@@ -1,7 +1,7 @@
 //! Every matrix in every format, dequantized and resident on the device.
 
 use burn::tensor::Tensor;
-use ramp_model::{CalibrationStats, CausalLm};
+use ramp_model::{CalibrationStats, CausalLm, LayerId};
 use ramp_quant::{LayerQuantizer, Rounding};
 
 use crate::{
@@ -16,14 +16,24 @@ use crate::{
 /// evaluates the file that a user gets. Applying an allocation swaps handles and copies nothing.
 #[derive(Debug)]
 pub struct WeightBank {
-    /// By slot, then by choice; `None` where nobody asked for it.
-    slots: Vec<Vec<Option<Entry>>>,
+    slots: Vec<Entries>,
+}
+
+/// What is kept of one slot.
+#[derive(Debug)]
+struct Entries {
+    /// By choice; `None` where nobody asked for it.
+    choices: Vec<Option<Entry>>,
+    input_energy: f64,
+    output_energy: f64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    weight: Tensor<2>,
+    /// `None` in tests of allocators that run no model.
+    weight: Option<Tensor<2>>,
     relative_error: f64,
+    squared_error: f64,
 }
 
 impl WeightBank {
@@ -71,7 +81,8 @@ impl WeightBank {
         for (index, slot) in problem.slots().iter().enumerate() {
             let shape = model.config().shape(slot.id);
             let original = model.weight_data(slot.id)?;
-            let entries = (0..slot.choices.len())
+            let (input_energy, output_energy) = energies(stats, slot.id, &original, shape);
+            let choices = (0..slot.choices.len())
                 .map(|choice| {
                     if !wanted(index, choice) {
                         return Ok(None);
@@ -80,11 +91,12 @@ impl WeightBank {
                     let quantized = quantizer.quantize(slot.id, &original, shape, format)?;
                     let relative_error =
                         quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;
-                    let weight = model.place(slot.id, quantized.dequantized, shape);
-                    Ok(Some(Entry { weight, relative_error }))
+                    let squared_error = squared_distance(&original, &quantized.dequantized);
+                    let weight = Some(model.place(slot.id, quantized.dequantized, shape));
+                    Ok(Some(Entry { weight, relative_error, squared_error }))
                 })
                 .collect::<Result<_>>()?;
-            slots.push(entries);
+            slots.push(Entries { choices, input_energy, output_energy });
             report(progress, Stage::Encode, index + 1, total, None)?;
         }
         Ok(Self { slots })
@@ -95,7 +107,7 @@ impl WeightBank {
     /// # Errors
     /// When the bank was built without it.
     pub fn weight(&self, slot: usize, choice: usize) -> Result<Tensor<2>> {
-        Ok(self.entry(slot, choice)?.weight.clone())
+        self.entry(slot, choice)?.weight.clone().ok_or(Error::NotInBank { slot, choice })
     }
 
     /// Squared error of a choice relative to the matrix, as [`LayerQuantizer::relative_error`] measures it. A
@@ -107,9 +119,57 @@ impl WeightBank {
         Ok(self.entry(slot, choice)?.relative_error)
     }
 
+    /// `|W - Q(W)|²` of a choice, every weight counting alike.
+    ///
+    /// # Errors
+    /// When the bank was built without it.
+    pub fn squared_error(&self, slot: usize, choice: usize) -> Result<f64> {
+        Ok(self.entry(slot, choice)?.squared_error)
+    }
+
+    /// Mean of `|x|²` over the calibration tokens, where `x` is the slot's input: the trace of the Gram matrix over the
+    /// number of tokens. 1 for the embedding, whose inputs are one-hot.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    #[must_use]
+    pub fn input_energy(&self, slot: usize) -> f64 {
+        self.slots[slot].input_energy
+    }
+
+    /// `Σ_ij W_ij² E[x_j²]`: the mean of `|W x|²` over the calibration tokens, as if the channels of `x` were
+    /// uncorrelated. For the embedding, the mean of `|W_j|²` over its rows.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    #[must_use]
+    pub fn output_energy(&self, slot: usize) -> f64 {
+        self.slots[slot].output_energy
+    }
+
     fn entry(&self, slot: usize, choice: usize) -> Result<&Entry> {
-        let entry = self.slots.get(slot).and_then(|choices| choices.get(choice)?.as_ref());
+        let entry = self.slots.get(slot).and_then(|entries| entries.choices.get(choice)?.as_ref());
         entry.ok_or(Error::NotInBank { slot, choice })
+    }
+
+    /// A bank of errors alone, relative and squared alike, for allocators on a made-up model.
+    #[cfg(test)]
+    pub(crate) fn of_errors(errors: &[Vec<f64>]) -> Self {
+        let entry = |&error: &f64| Some(Entry { weight: None, relative_error: error, squared_error: error });
+        let slots = errors.iter().map(|row| Entries {
+            choices: row.iter().map(entry).collect(),
+            input_energy: 1.0,
+            output_energy: 1.0,
+        });
+        Self { slots: slots.collect() }
+    }
+
+    /// Puts other weights in the place of a choice.
+    #[cfg(test)]
+    pub(crate) fn replace(&mut self, slot: usize, choice: usize, weight: Tensor<2>) {
+        if let Some(entry) = &mut self.slots[slot].choices[choice] {
+            entry.weight = Some(weight);
+        }
     }
 
     /// Puts an allocation into a model.
@@ -122,4 +182,27 @@ impl WeightBank {
         }
         Ok(())
     }
+}
+
+/// Energies of a slot's input and output, see [`WeightBank::input_energy`] and [`WeightBank::output_energy`].
+fn energies(
+    stats: &CalibrationStats,
+    id: LayerId,
+    weight: &[f32],
+    [rows, columns]: [usize; 2],
+) -> (f64, f64) {
+    let squares = |w: &f32| f64::from(*w) * f64::from(*w);
+    match stats.get(id) {
+        Some(inputs) => {
+            let tokens = inputs.count.max(1) as f64;
+            let mean_sq: Vec<f64> = inputs.sum_sq.iter().map(|sum| sum / tokens).collect();
+            let row = |row: &[f32]| -> f64 { row.iter().zip(&mean_sq).map(|(w, x)| squares(w) * x).sum() };
+            (mean_sq.iter().sum(), weight.chunks_exact(columns.max(1)).map(row).sum())
+        }
+        None => (1.0, weight.iter().map(squares).sum::<f64>() / rows.max(1) as f64),
+    }
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
 }

@@ -42,6 +42,15 @@ pub enum Error {
         /// The format, or `nothing`.
         format: String,
     },
+    /// Slots of another model or another set of formats.
+    #[error("the problem has other layers or formats than those that are evaluated")]
+    OtherProblem,
+    /// The tokens that a search may forward are spent.
+    #[error("the limit of {limit} tokens is spent")]
+    TokenLimit {
+        /// The limit.
+        limit: usize,
+    },
     /// A choice that the weight bank was built without.
     #[error("the weight bank does not hold choice {choice} of slot {slot}")]
     NotInBank {

@@ -1,16 +1,18 @@
-//! From an allocation to its score, on fixed windows of text, with a meter of the tokens spent.
+//! From an allocation to its score, on fixed windows of text, with a ledger of what was spent.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, time::Instant};
 
-use burn::tensor::Tensor;
-use ramp_eval::{
-    LanguageModel, Moments, Windows,
-    rows::{BaseRows, batches, for_each_rows_of},
-};
-use ramp_model::{CausalLm, LayerId, NoTap};
+use ramp_eval::Windows;
+use ramp_model::CausalLm;
 use serde::{Deserialize, Serialize};
 
-use crate::{bank::WeightBank, error::Result, problem::Problem};
+use crate::{
+    bank::WeightBank,
+    error::{Error, Result},
+    forward::{Forward, ModelForward, Sums, is_non_finite},
+    ledger::Ledger,
+    problem::{Choices, Problem},
+};
 
 /// What an allocation costs in quality.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,78 +27,113 @@ pub struct Score {
     pub tokens: usize,
 }
 
+impl Score {
+    /// What an allocation gets with which the model gives NaN or infinity: worse than every model that says anything,
+    /// but a number that means, comparisons and files can hold.
+    pub const FLOOR: Self = Self { kld: 1e3, kld_se: 0.0, perplexity: 1e30, tokens: 0 };
+
+    /// Whether the model gave NaN or infinity.
+    #[must_use]
+    pub fn is_floor(&self) -> bool {
+        self.kld >= Self::FLOOR.kld
+    }
+}
+
+/// An allocation that was better than all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TracePoint {
+    /// Tokens spent up to it.
+    pub tokens: usize,
+    /// Evaluations up to it.
+    pub evaluations: usize,
+    /// Its KL divergence in nats.
+    pub kld: f64,
+}
+
 /// Scores allocations against the unquantized model on the same tokens.
 ///
-/// The base model's next-token distributions stay on the device, `4 * vocab` bytes for each scored token.
+/// The base model's next-token distributions stay on the device, `4 * vocab` bytes for each scored token, and so do
+/// the residual streams of one allocation, so that the next one starts at the first block that differs.
 #[derive(Debug)]
 pub struct Evaluator<'a> {
     problem: &'a Problem,
     bank: &'a WeightBank,
-    base: CausalLm,
-    windows: Windows,
-    batches: Vec<Batch>,
-    base_perplexity: f64,
-    memo: HashMap<Vec<usize>, Score>,
-    tokens_forwarded: usize,
-    evaluations: usize,
+    forward: Box<dyn Forward + 'a>,
+    /// Windows up to the end of each part.
+    ends: Vec<usize>,
+    memo: HashMap<Choices, Known>,
+    ledger: Ledger,
+    limit: Option<usize>,
+    best: Option<(Choices, Score)>,
+    trace: Vec<TracePoint>,
 }
 
-/// What is known of the base model on some windows.
-#[derive(Debug)]
-struct Batch {
-    range: Range<usize>,
-    /// The residual stream in front of each block, `[batch, ctx, hidden]`, and behind the last.
-    hidden: Vec<Tensor<3>>,
-    /// Next-token distributions of the scored rows, chunk by chunk.
-    rows: Vec<BaseRows>,
+/// What is known of an allocation.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Over the parts up to each one.
+    sums: Vec<Sums>,
+    tokens: usize,
+    /// The model gave NaN or infinity in the part behind the last of `sums`.
+    broken: bool,
 }
 
 impl<'a> Evaluator<'a> {
     /// Runs the unquantized model once and keeps what every evaluation needs.
     ///
     /// # Errors
-    /// When the model fails or gives NaN or infinity.
+    /// When the unquantized model fails or gives NaN or infinity.
     pub fn new(
         base: &CausalLm,
         problem: &'a Problem,
         bank: &'a WeightBank,
         windows: Windows,
     ) -> Result<Self> {
-        let mut nll = Moments::default();
-        let mut cached = Vec::new();
-        for range in batches(&windows, base.pace().tokens) {
-            let mut hidden = vec![base.embed(&windows.tokens()[range.clone()])?];
-            for block in 0..base.config().n_blocks {
-                let next = base.run_blocks(hidden[block].clone(), block..block + 1, &mut NoTap)?;
-                hidden.push(next);
-            }
-            let mut kept = Vec::new();
-            let last = hidden[base.config().n_blocks].clone();
-            for_each_rows_of(base, last, &windows, range.clone(), |rows| {
-                nll.extend(rows.nll()?);
-                kept.push(rows.into_base()?);
-                Ok(())
-            })?;
-            cached.push(Batch { range, hidden, rows: kept });
-        }
-        let tokens_forwarded = windows.n_tokens();
-        Ok(Self {
+        let start = Instant::now();
+        let forward = ModelForward::new(base, bank, windows)?;
+        let mut evaluator = Self::of(problem, bank, Box::new(forward));
+        evaluator.ledger.seconds = start.elapsed().as_secs_f64();
+        Ok(evaluator)
+    }
+
+    pub(crate) fn of(problem: &'a Problem, bank: &'a WeightBank, forward: Box<dyn Forward + 'a>) -> Self {
+        let mut end = 0;
+        let ends = forward.windows().into_iter().map(|windows| {
+            end += windows;
+            end
+        });
+        let ends = ends.collect();
+        let ledger = Ledger { tokens: forward.n_tokens(), ..Ledger::default() };
+        Self {
             problem,
             bank,
-            base: base.clone(),
-            windows,
-            batches: cached,
-            base_perplexity: nll.mean().exp(),
+            forward,
+            ends,
             memo: HashMap::new(),
-            tokens_forwarded,
-            evaluations: 0,
-        })
+            ledger,
+            limit: None,
+            best: None,
+            trace: Vec::new(),
+        }
+    }
+
+    /// An evaluator for another budget, with the same windows and the same unquantized model, which is not run again.
+    /// It knows nothing of what this one evaluated, and its ledger begins as if it had run the unquantized model
+    /// itself, so that what it finds and spends does not depend on what ran before it.
+    ///
+    /// # Errors
+    /// When the problem has other slots.
+    pub fn for_problem(&self, problem: &'a Problem) -> Result<Self> {
+        if problem.slots() != self.problem.slots() {
+            return Err(Error::OtherProblem);
+        }
+        Ok(Self::of(problem, self.bank, self.forward.fresh()))
     }
 
     /// Perplexity of the unquantized model on the same tokens.
     #[must_use]
-    pub const fn base_perplexity(&self) -> f64 {
-        self.base_perplexity
+    pub fn base_perplexity(&self) -> f64 {
+        self.forward.base_perplexity()
     }
 
     /// The problem that the choices belong to.
@@ -111,86 +148,201 @@ impl<'a> Evaluator<'a> {
         self.bank
     }
 
+    /// What was spent so far.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Tokens forwarded so far; a pass through half of the blocks counts half.
     #[must_use]
     pub const fn tokens_forwarded(&self) -> usize {
-        self.tokens_forwarded
+        self.ledger.tokens
     }
 
     /// Evaluations so far, repeated allocations not counted.
     #[must_use]
     pub const fn evaluations(&self) -> usize {
-        self.evaluations
+        self.ledger.evaluations
+    }
+
+    /// Windows of a full evaluation.
+    #[must_use]
+    pub fn n_windows(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Tokens of a full evaluation from the first block on.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        self.forward.n_tokens()
+    }
+
+    /// Tokens that may be forwarded in all; what would exceed it is refused with [`Error::TokenLimit`]. `None` is no
+    /// limit.
+    pub const fn set_limit(&mut self, tokens: Option<usize>) {
+        self.limit = tokens;
+    }
+
+    /// The limit of tokens.
+    #[must_use]
+    pub const fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    /// The best allocation within the budget that was scored on all windows.
+    #[must_use]
+    pub fn best(&self) -> Option<(&Choices, Score)> {
+        self.best.as_ref().map(|(choices, score)| (choices, *score))
+    }
+
+    /// The best KL divergence over the tokens spent: one point for each allocation that was better than all before it.
+    #[must_use]
+    pub fn trace(&self) -> &[TracePoint] {
+        &self.trace
+    }
+
+    /// Adds what was spent elsewhere for this search, such as sensitivities that several searches share.
+    ///
+    /// # Errors
+    /// [`Error::TokenLimit`] when that is more than the limit.
+    pub fn charge(&mut self, spent: &Ledger) -> Result<()> {
+        self.afford(spent.tokens)?;
+        self.ledger.add(spent);
+        Ok(())
     }
 
     /// Scores an allocation; one that was scored before costs nothing.
     ///
+    /// An allocation with which the model gives NaN or infinity gets [`Score::FLOOR`] and is counted.
+    ///
     /// # Errors
-    /// When the model fails or gives NaN or infinity.
+    /// When the model fails, or the limit of tokens would be exceeded.
     pub fn score(&mut self, choices: &[usize]) -> Result<Score> {
-        if let Some(score) = self.memo.get(choices) {
-            return Ok(*score);
+        self.score_on(choices, usize::MAX)
+    }
+
+    /// Scores an allocation on the first windows only, at least `windows` of them: the next number at which the parts
+    /// that run together end, among them an eighth, a quarter and a half. All allocations see the same tokens, and what
+    /// is known of the first windows is not run again for more.
+    ///
+    /// # Errors
+    /// As [`Evaluator::score`].
+    pub fn score_on(&mut self, choices: &[usize], windows: usize) -> Result<Score> {
+        let parts = self.ends.iter().position(|&end| end >= windows).map_or(self.ends.len(), |at| at + 1);
+        let mut known = self.memo.get(choices).cloned().unwrap_or_default();
+        let missing = if known.broken { 0..0 } else { known.sums.len()..parts };
+        if missing.is_empty() {
+            self.ledger.memo_hits += 1;
+        } else {
+            let cost = missing.clone().map(|part| self.forward.cost(self.problem, part, choices)).sum();
+            self.afford(cost)?;
+            let start = Instant::now();
+            for part in missing {
+                let mut sums = known.sums.last().copied().unwrap_or_default();
+                let cost = self.forward.cost(self.problem, part, choices);
+                let outcome = self.forward.allocation(self.problem, part, choices, &mut sums);
+                known.tokens += cost;
+                self.ledger.tokens += cost;
+                match outcome {
+                    Ok(()) => known.sums.push(sums),
+                    Err(error) if is_non_finite(&error) => {
+                        tracing::warn!(%error, "an allocation is not finite");
+                        known.broken = true;
+                        self.ledger.non_finite += 1;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            self.ledger.seconds += start.elapsed().as_secs_f64();
+            self.ledger.evaluations += 1;
+            self.memo.insert(choices.to_vec(), known.clone());
         }
-        let mut model = self.base.clone();
-        self.bank.apply(self.problem, choices, &mut model)?;
-        let score = self.run(&model, Start::Tokens)?;
-        self.memo.insert(choices.to_vec(), score);
+        let score = known.score(parts);
+        if parts == self.ends.len() {
+            self.remember(choices, score);
+        }
         Ok(score)
     }
 
     /// Scores the model with a single matrix quantized. Blocks in front of it are not run again.
     ///
     /// # Errors
-    /// When the model fails or gives NaN or infinity.
+    /// As [`Evaluator::score`].
     pub fn score_single(&mut self, slot: usize, choice: usize) -> Result<Score> {
-        let id = self.problem.slots()[slot].id;
-        let mut model = self.base.clone();
-        model.set_weight(id, self.bank.weight(slot, choice)?)?;
-        let start = match id {
-            LayerId::TokenEmbd => Start::Tokens,
-            LayerId::Block { block, .. } => Start::Block(block),
-            LayerId::Output => Start::Block(model.config().n_blocks),
-        };
-        self.run(&model, start)
+        self.afford(0)?;
+        let start = Instant::now();
+        let mut known = Known::default();
+        for part in 0..self.ends.len() {
+            let mut sums = known.sums.last().copied().unwrap_or_default();
+            match self.forward.single(self.problem, part, slot, choice, &mut sums) {
+                Ok(tokens) => {
+                    known.tokens += tokens;
+                    known.sums.push(sums);
+                }
+                Err(error) if is_non_finite(&error) => {
+                    tracing::warn!(%error, layer = %self.problem.slots()[slot].id, "a single matrix is not finite");
+                    known.broken = true;
+                    self.ledger.non_finite += 1;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.ledger.tokens += known.tokens;
+        self.ledger.evaluations += 1;
+        self.ledger.seconds += start.elapsed().as_secs_f64();
+        Ok(known.score(self.ends.len()))
     }
 
-    fn run(&mut self, model: &CausalLm, start: Start) -> Result<Score> {
-        let n_blocks = model.config().n_blocks;
-        let (mut kld, mut nll) = (Moments::default(), Moments::default());
-        for batch in &self.batches {
-            let hidden = match start {
-                Start::Tokens => {
-                    let tokens = &self.windows.tokens()[batch.range.clone()];
-                    model.run_blocks(model.embed(tokens)?, 0..n_blocks, &mut NoTap)?
-                }
-                Start::Block(block) => {
-                    model.run_blocks(batch.hidden[block].clone(), block..n_blocks, &mut NoTap)?
-                }
-            };
-            let mut base = batch.rows.iter();
-            for_each_rows_of(model, hidden, &self.windows, batch.range.clone(), |rows| {
-                if let Some(base) = base.next() {
-                    kld.extend(rows.kl_from(base)?);
-                }
-                nll.extend(rows.nll()?);
-                Ok(())
-            })?;
+    /// Keeps the residual streams of an allocation whose neighbours will be scored, until another is pinned: they start
+    /// at the first block that differs from it. `None` keeps those of whatever ran last, as in the beginning.
+    ///
+    /// Costs up to one pass where the allocation was scored before and other streams were kept since; within a limit
+    /// that has no room for it nothing is run, and the streams come with the allocation's next evaluation, if any.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn pin(&mut self, choices: Option<&[usize]>) -> Result<()> {
+        self.forward.pin(choices);
+        let cost = self.forward.fetch_cost(self.problem);
+        if cost > 0 && self.afford(cost).is_ok() {
+            let start = Instant::now();
+            self.forward.fetch(self.problem)?;
+            self.ledger.tokens += cost;
+            self.ledger.seconds += start.elapsed().as_secs_f64();
         }
-        let blocks_run = match start {
-            Start::Tokens => n_blocks,
-            Start::Block(block) => n_blocks - block,
-        };
-        // The head counts as one block.
-        let tokens = self.windows.n_tokens() * (blocks_run + 1) / (n_blocks + 1);
-        self.tokens_forwarded += tokens;
-        self.evaluations += 1;
-        Ok(Score { kld: kld.mean(), kld_se: kld.standard_error(), perplexity: nll.mean().exp(), tokens })
+        Ok(())
+    }
+
+    fn afford(&self, tokens: usize) -> Result<()> {
+        match self.limit {
+            Some(limit) if self.ledger.tokens + tokens > limit => Err(Error::TokenLimit { limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn remember(&mut self, choices: &[usize], score: Score) {
+        let better = self.best.as_ref().is_none_or(|(_, best)| score.kld < best.kld);
+        if better && self.problem.fits(choices) {
+            self.best = Some((choices.to_vec(), score));
+            let Ledger { tokens, evaluations, .. } = self.ledger;
+            self.trace.push(TracePoint { tokens, evaluations, kld: score.kld });
+        }
     }
 }
 
-/// Where a forward pass begins.
-#[derive(Clone, Copy)]
-enum Start {
-    Tokens,
-    Block(usize),
+impl Known {
+    fn score(&self, parts: usize) -> Score {
+        match parts.checked_sub(1).and_then(|last| self.sums.get(last)) {
+            Some(Sums { kld, nll }) => Score {
+                kld: kld.mean(),
+                kld_se: kld.standard_error(),
+                perplexity: nll.mean().exp(),
+                tokens: self.tokens,
+            },
+            None => Score { tokens: self.tokens, ..Score::FLOOR },
+        }
+    }
 }

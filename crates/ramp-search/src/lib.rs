@@ -4,8 +4,10 @@ mod allocator;
 mod bank;
 mod error;
 mod evaluator;
+mod forward;
 mod history;
 mod knapsack;
+mod ledger;
 mod mode;
 mod policy;
 mod problem;
@@ -23,12 +25,13 @@ mod uniform;
 pub use allocator::{Allocator, CurvePoint, Features, Found, MeasuredKnapsack, SearchContext, Uniform};
 pub use bank::WeightBank;
 pub use error::{Error, Result};
-pub use evaluator::{Evaluator, Score};
+pub use evaluator::{Evaluator, Score, TracePoint};
 pub use history::{
     Component, EpisodeRecord, Learning, LogHeader, LoggedChoice, LoggedSlot, RoleBits, TrainingLog,
     Transitions, smoothed,
 };
 pub use knapsack::{fill, knapsack, shadow_price};
+pub use ledger::Ledger;
 pub use mode::{Behaviour, BudgetHandling, Credit, Mapping, Mode, SacSearchConfig, WarmStart};
 pub use policy::{Policy, Provenance};
 pub use problem::{ActionSet, Choice, Choices, Problem, Slot};

@@ -1,5 +1,7 @@
 //! Allocators on a problem small enough to enumerate.
 
+mod evaluator;
+
 use std::path::Path;
 
 use ramp_gguf::{GgmlType, Metadata};
