@@ -51,6 +51,12 @@ pub enum Error {
     /// A GGUF file failed.
     #[error(transparent)]
     Gguf(#[from] ramp_gguf::Error),
+    /// A figure could not be drawn.
+    #[error("figure: {why}")]
+    Figure {
+        /// What the drawing library said.
+        why: String,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

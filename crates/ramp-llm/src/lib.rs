@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+#[cfg(feature = "figures")]
+pub mod figures;
 pub mod pipeline;
 
 pub use error::{Error, Result};

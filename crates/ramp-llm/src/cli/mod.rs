@@ -8,6 +8,8 @@ mod device;
 mod doctor;
 mod eval;
 mod failure;
+#[cfg(feature = "figures")]
+mod figures;
 mod inspect;
 mod interrupt;
 mod log;
@@ -52,6 +54,9 @@ enum Command {
     Plan(plan::Args),
     /// Show what is in a GGUF file.
     Inspect(inspect::Args),
+    /// Draw the paper's figures from the log of a training run.
+    #[cfg(feature = "figures")]
+    Figures(figures::Args),
     /// Check what this machine and this build can run models on, and say what is missing.
     Doctor,
 }
@@ -79,6 +84,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),
+            #[cfg(feature = "figures")]
+            Command::Figures(args) => figures::run(&args),
             Command::Doctor => doctor::run(),
         }
     });
