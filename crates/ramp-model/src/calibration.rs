@@ -158,6 +158,31 @@ impl<'a> Calibration<'a> {
     }
 }
 
+/// Gathers the statistics of the inputs that it sees, for a pass over a part of a model. The numbers are bit for bit those
+/// of a [`Calibration`] for the same inputs.
+#[derive(Debug)]
+pub struct Gathering(Sums);
+
+impl Gathering {
+    /// Has seen nothing yet. With `gram` it gathers the Gram matrices, too.
+    #[must_use]
+    pub fn new(gram: bool) -> Self {
+        Self(Sums { gram, windows: 1, ..Sums::default() })
+    }
+
+    /// The statistics of what it has seen.
+    #[must_use]
+    pub fn finish(self) -> CalibrationStats {
+        self.0.finish()
+    }
+}
+
+impl Tap for Gathering {
+    fn observe(&mut self, layers: &[LayerId], input: &Tensor<2>) -> Result<()> {
+        self.0.observe(layers, input)
+    }
+}
+
 /// What a file of sums belongs to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Job {

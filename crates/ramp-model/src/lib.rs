@@ -25,7 +25,7 @@ mod taps;
 mod tokenizer;
 
 pub use architecture::Architecture;
-pub use calibration::{Calibration, Gather, Save};
+pub use calibration::{Calibration, Gather, Gathering, Save};
 pub use checkpoint::{Checkpoint, CheckpointWeights};
 pub use config::{ModelConfig, RopeScaling};
 pub use error::{Error, Result};
@@ -33,7 +33,7 @@ pub use files::ModelFiles;
 pub use gguf_export::{IGNORED_SLIDING_WINDOW, TensorTypes, gguf_metadata, gguf_tensors, write_gguf};
 pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
-pub use model::{CausalLm, log_sum_exp};
+pub use model::{CausalLm, SubBlock, log_sum_exp};
 pub use parameter::{NormId, Parameter};
 pub use precision::Precision;
 pub use source::{HostTensor, WeightSource};

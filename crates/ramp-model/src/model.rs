@@ -44,6 +44,20 @@ pub struct CausalLm {
     rope: Option<Rope>,
 }
 
+/// A half of a transformer block. Each adds its output to the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubBlock {
+    /// The attention norm, attention and its output projection.
+    Attention,
+    /// The feed-forward norm and the feed-forward network.
+    FeedForward,
+}
+
+impl SubBlock {
+    /// Both, in execution order.
+    pub const ALL: [Self; 2] = [Self::Attention, Self::FeedForward];
+}
+
 #[derive(Clone, Debug)]
 struct Block {
     attn_norm: Norm,
@@ -370,16 +384,52 @@ impl CausalLm {
         tap: &mut dyn Tap,
     ) -> Result<Tensor<3>> {
         let [batch, seq, width] = hidden.dims();
-        let tables = self.rope.as_ref().map(|rope| rope.tables(seq, &self.device));
+        let tables = self.rope_tables(seq);
         let mut x = hidden.reshape([batch * seq, width]);
-        for index in blocks {
-            x = self.run_block(index, x, batch, tables.as_ref(), tap)?;
+        for block in blocks {
+            x = self.attention(block, x, batch, tables.as_ref(), tap)?;
+            x = self.feed_forward(block, x, tap)?;
         }
         Ok(x.reshape([batch, seq, width]))
     }
 
-    /// One transformer block on `x`, `[batch * seq, hidden]`.
-    fn run_block(
+    /// Runs a half of a block on a residual stream `[batch, seq, hidden]`, and gives the stream behind it.
+    ///
+    /// # Errors
+    /// When there is no such block, or the tap fails.
+    pub fn run_sub_block(
+        &self,
+        block: usize,
+        half: SubBlock,
+        hidden: Tensor<3>,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor<3>> {
+        let [batch, seq, width] = hidden.dims();
+        let x = hidden.reshape([batch * seq, width]);
+        let x = match half {
+            SubBlock::Attention => self.attention(block, x, batch, self.rope_tables(seq).as_ref(), tap)?,
+            SubBlock::FeedForward => self.feed_forward(block, x, tap)?,
+        };
+        Ok(x.reshape([batch, seq, width]))
+    }
+
+    fn rope_tables(&self, seq: usize) -> Option<Arc<RopeTables>> {
+        self.rope.as_ref().map(|rope| rope.tables(seq, &self.device))
+    }
+
+    fn block(&self, block: usize) -> Result<&Block> {
+        self.blocks.get(block).ok_or_else(|| Error::NoSuchLayer { name: format!("blk.{block}") })
+    }
+
+    /// A linear layer of a block on `x`, `[rows, in]`.
+    fn linear(&self, block: usize, role: Role, x: Tensor<2>) -> Result<Tensor<2>> {
+        let linear = self.block(block)?.linears[role as usize].as_ref();
+        let missing = || Error::NoSuchLayer { name: LayerId::Block { block, role }.to_string() };
+        Ok(linear.ok_or_else(missing)?.apply(self.precision.cast(x), self.on_host))
+    }
+
+    /// Attention of one block and the stream `x`, `[batch * seq, hidden]`, that it is added to.
+    fn attention(
         &self,
         block: usize,
         x: Tensor<2>,
@@ -387,19 +437,11 @@ impl CausalLm {
         tables: Option<&Arc<RopeTables>>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor<2>> {
-        let b = self.blocks.get(block).ok_or_else(|| Error::NoSuchLayer { name: format!("blk.{block}") })?;
-        let ids = |roles: &[Role]| -> Vec<LayerId> {
-            roles.iter().map(|&role| LayerId::Block { block, role }).collect()
-        };
-        let linear = |role: Role, x: Tensor<2>| -> Result<Tensor<2>> {
-            let linear = b.linears[role as usize].as_ref();
-            let missing = || Error::NoSuchLayer { name: LayerId::Block { block, role }.to_string() };
-            Ok(linear.ok_or_else(missing)?.apply(self.precision.cast(x), self.on_host))
-        };
-        let architecture = self.config.architecture;
+        let b = self.block(block)?;
+        let linear = |role: Role, x: Tensor<2>| self.linear(block, role, x);
 
         let h = self.apply_norm(&b.attn_norm, x.clone()); // f32; each product converts it
-        tap.observe(&ids(architecture.attn_inputs()), &h)?;
+        tap.observe(&ids(block, self.config.architecture.attn_inputs()), &h)?;
         let [q, k, v] = if b.linears[Role::Qkv as usize].is_some() {
             self.split_qkv(&linear(Role::Qkv, h)?)
         } else {
@@ -415,17 +457,23 @@ impl CausalLm {
             window: self.config.sliding_window,
         };
         let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.precision, self.on_host);
-        tap.observe(&ids(&[Role::O]), &a)?;
-        let x = x + Precision::F32.cast(linear(Role::O, a)?);
+        tap.observe(&ids(block, &[Role::O]), &a)?;
+        Ok(x + Precision::F32.cast(linear(Role::O, a)?))
+    }
+
+    /// The feed-forward network of one block and the stream `x`, `[rows, hidden]`, that it is added to.
+    fn feed_forward(&self, block: usize, x: Tensor<2>, tap: &mut dyn Tap) -> Result<Tensor<2>> {
+        let b = self.block(block)?;
+        let linear = |role: Role, x: Tensor<2>| self.linear(block, role, x);
 
         let h = self.apply_norm(&b.ffn_norm, x.clone());
-        tap.observe(&ids(architecture.ffn_inputs()), &h)?;
+        tap.observe(&ids(block, self.config.architecture.ffn_inputs()), &h)?;
         let h = if b.linears[Role::Gate as usize].is_some() {
             self.swiglu(linear(Role::Gate, h.clone())?, linear(Role::Up, h)?)
         } else {
             self.gelu(linear(Role::Up, h)?)
         };
-        tap.observe(&ids(&[Role::Down]), &h)?;
+        tap.observe(&ids(block, &[Role::Down]), &h)?;
         Ok(x + Precision::F32.cast(linear(Role::Down, h)?))
     }
 
@@ -501,6 +549,10 @@ pub fn log_sum_exp(logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let max = logits.clone().max_dim(1);
     let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
     (logits, log_sum_exp)
+}
+
+fn ids(block: usize, roles: &[Role]) -> Vec<LayerId> {
+    roles.iter().map(|&role| LayerId::Block { block, role }).collect()
 }
 
 impl Block {

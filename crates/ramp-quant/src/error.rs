@@ -95,6 +95,12 @@ pub enum Error {
         /// GGUF name of the matrix.
         layer: String,
     },
+    /// A method runs the model on calibration windows, and there are none.
+    #[error("`{method}` runs the model on calibration windows, and there are none")]
+    MissingWindows {
+        /// The method.
+        method: String,
+    },
     /// A name that is no format.
     #[error("unknown format `{text}` (expected a ggml type such as `Q4_K`, or `affine4-g128`)")]
     UnknownFormat {

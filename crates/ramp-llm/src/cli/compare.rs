@@ -27,8 +27,10 @@ pub(crate) struct Args {
     /// Hugging Face folder or GGUF file.
     model: PathBuf,
     /// The methods, separated by commas: rtn4, gptq4, awq3-g64, smoothquant4, squeezellm3, quip4, lrq4, of 2 to 8 bits
-    /// and groups of 128 or as named, or GGUF types, with or without GPTQ rounding, such as q4_k,q3_k-gptq. The others
-    /// are tested against the first.
+    /// and groups of 128 or as named, or GGUF types, with or without GPTQ rounding, such as q4_k,q3_k-gptq. GPTQ takes its
+    /// inputs from what is quantized already; gptq4-onepass takes those of the unquantized model, and
+    /// q4_k-gptq-sequential rounds in the first way, which `ramp quantize` does not. The others are tested against the
+    /// first.
     #[arg(long, value_name = "LIST", value_delimiter = ',', required = true, value_parser = parse_method)]
     methods: Vec<Method>,
     #[command(flatten)]

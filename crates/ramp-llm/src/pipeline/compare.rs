@@ -175,7 +175,7 @@ pub struct ComparedMethod {
     pub bits_per_weight: f64,
     /// Bytes of the blocks' matrices.
     pub bytes: u64,
-    /// Seconds that quantizing took.
+    /// Seconds that quantizing took, with forward passes of its own, without the calibration pass that all share.
     pub seconds: f64,
     /// Matrices whose Hessian is singular, so that its damping was raised.
     pub raised_damping: Vec<LayerId>,
@@ -217,8 +217,9 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
     for &method in &options.methods {
         let start = Instant::now();
         let mut model = base.clone();
-        let applied =
-            apply(method, &mut model, &stats, |done, total| tick("quantize", done, total, "matrices"))?;
+        let applied = apply(method, &mut model, &stats, &calibration.tokens(), |done, total| {
+            tick("quantize", done, total, "matrices")
+        })?;
         let seconds = start.elapsed().as_secs_f64();
         let (against_base, losses) =
             compare_by_window(&model, &base, &windows, |done| tick("evaluate", done, n_windows, "windows"))?;

@@ -45,14 +45,15 @@ pub struct Awq {
 }
 
 /// Scales input channels by a power of their activation, so that the channels that matter get finer steps, and
-/// clips.
+/// clips. The error is that of the matrices' own outputs, summed, known from the Gram matrix.
 ///
-/// `s = x̄^α / sqrt(max s · min s)` with the `α` that gives the least squared error of the outputs. The published program
-/// measures it at the output of the sub-block, behind attention or the activation function; from a Gram matrix it is
-/// known at the outputs of the matrices, summed. `clipped` says which matrices may be clipped.
+/// `s = x̄^α / sqrt(max s · min s)` with the `α` that gives the least squared error. `clipped` says which matrices may be
+/// clipped.
 ///
 /// # Source
 /// Lin et al., "AWQ" (arXiv 2306.00978), and the constants of `auto_scale.py` and `auto_clip.py` of mit-han-lab's program.
+/// That program measures the error behind attention or the feed-forward network where matrices do not end one: with
+/// [`awq_by`], as [`super::apply`] does.
 ///
 /// # Errors
 /// When matrices and statistics do not fit, the configuration is out of range, or a scale is beyond f16.
@@ -61,6 +62,26 @@ pub fn awq(
     calibration: &Calibration<'_>,
     config: &AwqConfig,
     clipped: impl Fn(usize) -> bool,
+) -> Result<Awq> {
+    for matrix in matrices {
+        calibration.check(matrix)?;
+    }
+    let error = OutputError::new(calibration.gram)?;
+    awq_by(matrices, calibration, config, clipped, |dequantized| {
+        Ok(matrices.iter().zip(dequantized).map(|(matrix, q)| error.between(matrix.weight, q)).sum())
+    })
+}
+
+/// As [`awq`], where `loss` measures what the dequantized matrices, in the order of `matrices`, do to an output.
+///
+/// # Errors
+/// As [`awq`], and those of `loss`.
+pub fn awq_by(
+    matrices: &[Matrix<'_>],
+    calibration: &Calibration<'_>,
+    config: &AwqConfig,
+    clipped: impl Fn(usize) -> bool,
+    loss: impl FnMut(&[Vec<f32>]) -> Result<f64>,
 ) -> Result<Awq> {
     if config.n_grid == 0 {
         return Err(Error::Setting { method: "AWQ", field: "n_grid", value: 0.0, expected: "1 or more" });
@@ -73,7 +94,7 @@ pub fn awq(
     }
     let error = OutputError::new(calibration.gram)?;
     let (ratio, scale) = if config.scale {
-        search(matrices, calibration, config, &error)?
+        search(matrices, calibration, config, loss)?
     } else {
         (0.0, vec![1.0; error.width()])
     };
@@ -94,23 +115,23 @@ fn search(
     matrices: &[Matrix<'_>],
     calibration: &Calibration<'_>,
     config: &AwqConfig,
-    error: &OutputError,
+    mut loss: impl FnMut(&[Vec<f32>]) -> Result<f64>,
 ) -> Result<(f64, Vec<f32>)> {
     let weight_size = config.duo_scaling.then(|| weight_size(matrices, config.affine));
     let mut best: Option<(f64, f64, Vec<f32>)> = None;
     for k in 0..config.n_grid {
         let ratio = k as f64 / config.n_grid as f64;
         let scale = scales(calibration.mean_abs, weight_size.as_deref(), ratio);
-        let mut loss = 0.0;
-        for matrix in matrices {
-            let dequantized = rtn_scaled(&matrix.times_columns(&scale), matrix.shape, &scale, config.affine)?;
-            loss += error.between(matrix.weight, &dequantized);
-        }
+        let dequantized = matrices
+            .iter()
+            .map(|matrix| rtn_scaled(&matrix.times_columns(&scale), matrix.shape, &scale, config.affine));
+        let loss = loss(&dequantized.collect::<Result<Vec<_>>>()?)?;
         if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
             best = Some((loss, ratio, scale));
         }
     }
-    Ok(best.map_or_else(|| (0.0, vec![1.0; error.width()]), |(_, ratio, scale)| (ratio, scale)))
+    let none = || (0.0, vec![1.0; calibration.gram.width()]);
+    Ok(best.map_or_else(none, |(_, ratio, scale)| (ratio, scale)))
 }
 
 /// `s` for one exponent.

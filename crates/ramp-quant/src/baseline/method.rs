@@ -22,7 +22,7 @@ const GROUP: usize = 128;
 pub enum Kind {
     /// Round to nearest.
     Rtn,
-    /// GPTQ with act-order and static groups.
+    /// GPTQ with act-order, static groups and, by default, true-sequential inputs.
     Gptq,
     /// AWQ with scales and clipping.
     Awq,
@@ -60,9 +60,39 @@ impl Kind {
     pub const fn has_groups(self) -> bool {
         !matches!(self, Self::Squeezellm)
     }
+
+    /// Whose inputs the method's program takes.
+    #[must_use]
+    pub const fn inputs(self) -> Inputs {
+        match self {
+            Self::Gptq => Inputs::Quantized,
+            _ => Inputs::Unquantized,
+        }
+    }
 }
 
-/// How a model can be quantized. Prints, parses and serialises as `gptq4`, `awq3-g64`, `q4_k` or `q3_k-gptq`.
+/// Which model the inputs of a matrix come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Inputs {
+    /// The unquantized model, in one pass for all: `-onepass`.
+    Unquantized,
+    /// The model in which everything in front of the matrix is quantized already: `-sequential`. Within a block these are
+    /// q, k and v, then o, then gate and up, then down (AutoGPTQ's and GPTQModel's `true_sequential`).
+    Quantized,
+}
+
+impl Inputs {
+    /// The end of a name.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Unquantized => "-onepass",
+            Self::Quantized => "-sequential",
+        }
+    }
+}
+
+/// How a model can be quantized. Prints, parses and serialises as `gptq4`, `gptq4-onepass`, `awq3-g64`, `q4_k`, `q3_k-gptq` or
+/// `q3_k-gptq-sequential`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// A published method.
@@ -73,6 +103,8 @@ pub enum Method {
         bits: u8,
         /// Weights that share a scale; of no meaning where the method has no groups.
         group: usize,
+        /// Whose inputs; of no meaning for RTN, which looks at none.
+        inputs: Inputs,
     },
     /// A format, mostly a tensor type of GGUF files, with the imatrix.
     Format {
@@ -80,10 +112,27 @@ pub enum Method {
         format: Format,
         /// How its codes are chosen.
         rounding: Rounding,
+        /// Whose inputs. A file that was searched for has [`Inputs::Unquantized`]: what a matrix becomes must not depend
+        /// on the others.
+        inputs: Inputs,
     },
 }
 
 impl Method {
+    /// A published method, with the inputs that its program takes.
+    #[must_use]
+    pub const fn published(kind: Kind, bits: u8, group: usize) -> Self {
+        Self::Published { kind, bits, group, inputs: kind.inputs() }
+    }
+
+    /// Whose inputs the method takes.
+    #[must_use]
+    pub const fn inputs(self) -> Inputs {
+        match self {
+            Self::Published { inputs, .. } | Self::Format { inputs, .. } => inputs,
+        }
+    }
+
     /// Bits per weight as the paper counts them: the number in the name.
     #[must_use]
     pub fn nominal_bits(self) -> f64 {
@@ -96,17 +145,19 @@ impl Method {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Self::Published { kind, bits, group } if !kind.has_groups() || *group == GROUP => {
-                format!("{}{bits}", kind.name())
+        let (text, default) = match self {
+            Self::Published { kind, bits, group, .. } => {
+                let name = format!("{}{bits}", kind.name());
+                let with_group = kind.has_groups() && *group != GROUP;
+                (if with_group { format!("{name}-g{group}") } else { name }, kind.inputs())
             }
-            Self::Published { kind, bits, group } => format!("{}{bits}-g{group}", kind.name()),
-            Self::Format { format, rounding } => {
+            Self::Format { format, rounding, .. } => {
                 let suffix = if matches!(rounding, Rounding::Gptq(_)) { "-gptq" } else { "" };
-                format!("{}{suffix}", format.to_string().to_lowercase())
+                (format!("{}{suffix}", format.to_string().to_lowercase()), Inputs::Unquantized)
             }
         };
-        f.pad(&text)
+        let inputs = Some(self.inputs()).filter(|inputs| *inputs != default).map_or("", Inputs::suffix);
+        f.pad(&(text + inputs))
     }
 }
 
@@ -121,6 +172,10 @@ impl FromStr for Method {
     fn from_str(text: &str) -> Result<Self> {
         let unknown = || Error::UnknownMethod { text: text.to_owned() };
         let name = text.to_lowercase();
+        let (name, inputs) = [Inputs::Unquantized, Inputs::Quantized]
+            .into_iter()
+            .find_map(|inputs| Some((name.strip_suffix(inputs.suffix())?, Some(inputs))))
+            .unwrap_or((&name, None));
         for kind in Kind::ALL {
             let Some(rest) = name.strip_prefix(kind.name()) else { continue };
             let (bits, group) = match rest.split_once("-g") {
@@ -132,12 +187,20 @@ impl FromStr for Method {
             // A number that is no u8 is no width either.
             let bits = u8::try_from(bits).unwrap_or(u8::MAX);
             AffineConfig::per_group(bits, group).validate()?;
-            return Ok(Self::Published { kind, bits, group });
+            if kind == Kind::Rtn && inputs.is_some() {
+                return Err(unknown());
+            }
+            let inputs = inputs.unwrap_or(kind.inputs());
+            return Ok(Self::Published { kind, bits, group, inputs });
         }
         let (format, rounding) = match name.strip_suffix("-gptq") {
             Some(format) => (format, Rounding::Gptq(GptqConfig::default())),
-            None => (name.as_str(), Rounding::Nearest),
+            None => (name, Rounding::Nearest),
         };
+        if rounding == Rounding::Nearest && inputs.is_some() {
+            return Err(unknown());
+        }
+        let inputs = inputs.unwrap_or(Inputs::Unquantized);
         let format: Format = format.parse().map_err(|error| match error {
             Error::UnknownFormat { .. } => unknown(),
             other => other,
@@ -147,7 +210,7 @@ impl FromStr for Method {
             (Rounding::Gptq(_), Format::Ggml(ty)) if !ramp_gguf::has_grid(ty) => {
                 Err(ramp_gguf::Error::NoGrid { ty }.into())
             }
-            _ => Ok(Self::Format { format, rounding }),
+            _ => Ok(Self::Format { format, rounding, inputs }),
         }
     }
 }
@@ -159,7 +222,7 @@ fn number(text: &str) -> Option<usize> {
 
 impl From<GgmlType> for Method {
     fn from(ty: GgmlType) -> Self {
-        Self::Format { format: ty.into(), rounding: Rounding::Nearest }
+        Self::Format { format: ty.into(), rounding: Rounding::Nearest, inputs: Inputs::Unquantized }
     }
 }
 
@@ -184,6 +247,10 @@ mod tests {
         let names = [
             "rtn4",
             "gptq3",
+            "gptq3-onepass",
+            "gptq4-g32-onepass",
+            "quip3-sequential",
+            "q4_k-gptq-sequential",
             "awq4-g64",
             "smoothquant8",
             "squeezellm3",
@@ -203,9 +270,13 @@ mod tests {
                 method
             );
         }
-        let published = |kind| Method::Published { kind, bits: 4, group: 128 };
+        let published = |kind| Method::published(kind, 4, 128);
         assert_eq!("GPTQ4".parse::<Method>().unwrap(), published(Kind::Gptq));
         assert_eq!("awq4-g128".parse::<Method>().unwrap(), published(Kind::Awq));
+        assert_eq!("gptq4-sequential".parse::<Method>().unwrap(), published(Kind::Gptq));
+        assert_eq!("gptq4".parse::<Method>().unwrap().inputs(), Inputs::Quantized);
+        assert_eq!("awq4-onepass".parse::<Method>().unwrap(), published(Kind::Awq));
+        assert_eq!("q3_k-gptq-onepass".parse::<Method>().unwrap().to_string(), "q3_k-gptq");
         assert_eq!("Q4_K".parse::<Method>().unwrap(), GgmlType::Q4_K.into());
         assert_eq!("q6_k".parse::<Method>().unwrap().nominal_bits(), 6.0);
         assert_eq!("lrq3".parse::<Method>().unwrap().nominal_bits(), 3.0);
@@ -224,6 +295,10 @@ mod tests {
             "gptq+4",
             "awq4-g-1",
             "omniquant4",
+            "rtn4-sequential",
+            "q4_k-sequential",
+            "gptq4-sequential-g64",
+            "-onepass",
             "q9_k",
             "affine4-g128-gptq",
         ] {

@@ -1,7 +1,9 @@
 //! The published post-training methods that allocations are compared with, one file each.
 //!
 //! A method takes matrices `[out, in]` and the statistics of their common input, and gives what is left of the
-//! weights and the exact number of bytes. Nothing here needs a model; [`apply`] runs a [`Method`] on a whole one.
+//! weights and the exact number of bytes. Nothing here needs a model; [`apply`] runs a [`Method`] on a whole one, where
+//! inputs may come from what is quantized already, and AWQ searches for the output of attention or of the feed-forward
+//! network.
 //!
 //! | method | file | statistics | what it stores |
 //! |---|---|---|---|
@@ -28,14 +30,15 @@ mod rotation;
 mod rtn;
 mod smoothquant;
 mod squeezellm;
+mod stream;
 
 use ramp_model::{ChannelStats, Gram};
 
 pub use self::{
-    awq::{Awq, AwqConfig, awq},
+    awq::{Awq, AwqConfig, awq, awq_by},
     gptq::{GptqAffineConfig, gptq_affine},
     lrq::{LrqConfig, lrq},
-    method::{Kind, Method},
+    method::{Inputs, Kind, Method},
     model::{Applied, AppliedLayer, apply},
     output_error::OutputError,
     quip::{QuipConfig, quip},

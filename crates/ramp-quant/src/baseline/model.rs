@@ -1,17 +1,20 @@
 //! A method on every matrix of a model's blocks.
 
 use burn::tensor::{Tensor, TensorData};
-use ramp_model::{Architecture, CalibrationStats, CausalLm, LayerId, ModelConfig, Role};
+use ramp_model::{Architecture, CalibrationStats, CausalLm, LayerId, ModelConfig, Role, SubBlock};
 use serde::Serialize;
 
 use super::{
-    AwqConfig, Calibration, GptqAffineConfig, Kind, LrqConfig, Matrix, Method, Outcome, QuipConfig,
-    SmoothquantConfig, SqueezellmConfig, awq, gptq_affine, lrq, mean_sq, quip, rtn, smoothquant, squeezellm,
+    AwqConfig, Calibration, GptqAffineConfig, Inputs, Kind, LrqConfig, Matrix, Method, Outcome, QuipConfig,
+    SmoothquantConfig, SqueezellmConfig, awq, awq_by, gptq_affine, lrq, mean_sq, quip, rtn, smoothquant,
+    squeezellm,
+    stream::{Reference, Stream},
 };
 use crate::{
     affine::{AffineConfig, ZeroPoint},
     error::{Error, Result},
-    layer_quantizer::{LayerQuantizer, imatrix},
+    format::Format,
+    layer_quantizer::{LayerQuantizer, Rounding, imatrix},
 };
 
 /// What a method did to a model.
@@ -52,59 +55,77 @@ pub struct AppliedLayer {
 /// Replaces the matrices of the blocks by what a method leaves of them; embedding and head stay, as in the methods'
 /// papers.
 ///
+/// `stats` are those of the unquantized model. Methods with [`Inputs::Quantized`] gather their own, from `windows`, matrix by
+/// matrix: never more than the Gram matrix of one input, and the residual stream of the windows. AWQ runs halves of blocks
+/// on windows, too, because it searches for the least error behind them. Other methods need no windows.
+///
 /// Channel scales (AWQ, SmoothQuant) are not folded into the layer in front: `Q(W diag(s)) diag(s)⁻¹` on the input as it
 /// is computes the same. A scale that would fold into a matrix divides that matrix's rows, and an affine quantizer does
 /// the same to a row and to its multiple, up to the rounding of scales to f16. Where no layer could take the inverse
-/// (grouped queries, GELU), none is searched. Statistics are those of the unquantized model.
+/// (grouped queries, GELU), none is searched.
 ///
 /// `progress` is told the matrices done and their number, and may stop by returning `false`.
 ///
 /// # Errors
-/// When statistics are missing or of another model, a method cannot quantize a matrix (the error names it), or
+/// When statistics or windows are missing or of another model, a method cannot quantize a matrix (the error names it), or
 /// [`ramp_model::Error::Interrupted`].
 pub fn apply(
     method: Method,
     model: &mut CausalLm,
     stats: &CalibrationStats,
+    windows: &[&[u32]],
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Applied> {
     let config = model.config().clone();
-    let sites: Vec<Site> = (0..config.n_blocks).flat_map(|block| Site::of(&config, block)).collect();
-    let total = sites.iter().map(|site| site.layers.len()).sum();
-    let mut quantizer = match method {
-        Method::Format { rounding, .. } => Some(LayerQuantizer::new(stats, rounding)),
-        Method::Published { .. } => None,
+    let total = config.n_blocks * config.architecture.roles().len();
+    let base = model.clone(); // handles only
+    let searches_outputs = matches!(method, Method::Published { kind: Kind::Awq, .. });
+    let sequential = method.inputs() == Inputs::Quantized;
+    let mut stream = match searches_outputs || sequential {
+        true if windows.is_empty() => return Err(Error::MissingWindows { method: method.to_string() }),
+        true => Some(Stream::new(model, windows)?),
+        false => None,
     };
     let mut applied = Applied::default();
-    for site in sites {
-        let weights: Vec<Vec<f32>> =
-            site.layers.iter().map(|&id| model.weight_data(id)).collect::<Result<_, _>>()?;
-        let outcomes = match (method, &mut quantizer) {
-            (Method::Format { format, .. }, Some(quantizer)) => {
-                site.format(&config, &weights, stats, |id, weight, shape| {
-                    let quantized = quantizer.quantize(id, weight, shape, format.fallback(shape[1]))?;
-                    Ok(Outcome::new(quantized.dequantized, quantized.bytes.len() as u64))
-                })?
-            }
-            (Method::Published { kind, bits, group }, _) => {
-                site.published(&config, &weights, stats, kind, AffineConfig::per_group(bits, group))?
-            }
-            // A quantizer was made for every format.
-            (Method::Format { .. }, None) => Vec::new(),
+    for (block, half) in (0..config.n_blocks).flat_map(|block| SubBlock::ALL.map(|half| (block, half))) {
+        let reference = match &stream {
+            Some(stream) if searches_outputs => Some(stream.reference(&base, block, half)?),
+            _ => None,
         };
-        for (&id, outcome) in site.layers.iter().zip(outcomes) {
-            let shape = config.shape(id);
-            applied.layers.push(AppliedLayer {
-                id,
-                weights: outcome.dequantized.len() as u64,
-                bytes: outcome.bytes,
-                raised_damping: outcome.raised_damping,
-            });
-            let weight = TensorData::new(outcome.dequantized, shape);
-            model.set_weight(id, Tensor::from_data(weight, model.device()))?;
+        for site in Site::of(&config, block, half) {
+            let gathered = match &stream {
+                Some(stream) if sequential => Some(stream.gather(model, block, half, &site.layers)?),
+                _ => None,
+            };
+            let stats = gathered.as_ref().unwrap_or(stats);
+            let weights: Vec<Vec<f32>> =
+                site.layers.iter().map(|&id| model.weight_data(id)).collect::<Result<_, _>>()?;
+            let outcomes = match method {
+                Method::Format { format, rounding, .. } => {
+                    site.format(&config, &weights, stats, format, rounding)?
+                }
+                Method::Published { kind, bits, group, .. } => {
+                    let affine = AffineConfig::per_group(bits, group);
+                    site.published(&config, &weights, stats, kind, affine, reference.as_ref())?
+                }
+            };
+            for (&id, outcome) in site.layers.iter().zip(outcomes) {
+                let shape = config.shape(id);
+                applied.layers.push(AppliedLayer {
+                    id,
+                    weights: outcome.dequantized.len() as u64,
+                    bytes: outcome.bytes,
+                    raised_damping: outcome.raised_damping,
+                });
+                let weight = TensorData::new(outcome.dequantized, shape);
+                model.set_weight(id, Tensor::from_data(weight, model.device()))?;
+            }
+            if !progress(applied.layers.len(), total) {
+                return Err(ramp_model::Error::Interrupted.into());
+            }
         }
-        if !progress(applied.layers.len(), total) {
-            return Err(ramp_model::Error::Interrupted.into());
+        if let Some(stream) = &mut stream {
+            stream.advance(if sequential { model } else { &base }, block, half)?;
         }
     }
     Ok(applied)
@@ -127,7 +148,8 @@ enum Before {
 }
 
 impl Site {
-    fn of(config: &ModelConfig, block: usize) -> Vec<Self> {
+    /// Those of a half of a block, in execution order.
+    fn of(config: &ModelConfig, block: usize, half: SubBlock) -> [Self; 2] {
         let architecture = config.architecture;
         let gated = architecture != Architecture::Gpt2;
         let per_head = config.shape(LayerId::Block { block, role: Role::O })[1];
@@ -138,12 +160,14 @@ impl Site {
             layers: roles.iter().map(|&role| LayerId::Block { block, role }).collect(),
             before,
         };
-        vec![
-            site(architecture.attn_inputs(), Before::Norm),
-            site(&[Role::O], after(own_values)),
-            site(architecture.ffn_inputs(), Before::Norm),
-            site(&[Role::Down], after(gated)),
-        ]
+        match half {
+            SubBlock::Attention => {
+                [site(architecture.attn_inputs(), Before::Norm), site(&[Role::O], after(own_values))]
+            }
+            SubBlock::FeedForward => {
+                [site(architecture.ffn_inputs(), Before::Norm), site(&[Role::Down], after(gated))]
+            }
+        }
     }
 
     /// Each matrix by itself.
@@ -152,8 +176,10 @@ impl Site {
         config: &ModelConfig,
         weights: &[Vec<f32>],
         stats: &CalibrationStats,
-        mut quantize: impl FnMut(LayerId, &[f32], [usize; 2]) -> Result<Outcome>,
+        format: Format,
+        rounding: Rounding,
     ) -> Result<Vec<Outcome>> {
+        let mut quantizer = LayerQuantizer::new(stats, rounding);
         let layers = self.layers.iter().zip(weights);
         layers
             .map(|(&id, weight)| {
@@ -163,7 +189,8 @@ impl Site {
                 {
                     return Err(Error::StatsWidth { layer: id.to_string(), expected: shape[1], found });
                 }
-                quantize(id, weight, shape)
+                let quantized = quantizer.quantize(id, weight, shape, format.fallback(shape[1]))?;
+                Ok(Outcome::new(quantized.dequantized, quantized.bytes.len() as u64))
             })
             .collect()
     }
@@ -175,6 +202,7 @@ impl Site {
         stats: &CalibrationStats,
         kind: Kind,
         affine: AffineConfig,
+        reference: Option<&Reference>,
     ) -> Result<Vec<Outcome>> {
         let Some(&first) = self.layers.first() else { return Ok(Vec::new()) };
         let named = |id: LayerId| move |error: Error| Error::InLayer { layer: id, source: Box::new(error) };
@@ -213,7 +241,14 @@ impl Site {
                     Some(role) => !matches!(role, Role::Q | Role::K | Role::Qkv),
                     None => true,
                 };
-                Ok(awq(&matrices, &calibration, &awq_config, clipped).map_err(named(first))?.outcomes)
+                // o and down end their half: the error of its output is that of their own.
+                let found = match reference.filter(|_| self.before == Before::Norm) {
+                    Some(reference) => awq_by(&matrices, &calibration, &awq_config, clipped, |weights| {
+                        reference.error(&self.layers, weights)
+                    }),
+                    None => awq(&matrices, &calibration, &awq_config, clipped),
+                };
+                Ok(found.map_err(named(first))?.outcomes)
             }
             Kind::Smoothquant if self.before != Before::Norm => each(&|matrix| rtn(matrix, affine)),
             Kind::Smoothquant => {

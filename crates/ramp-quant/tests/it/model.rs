@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor};
-use ramp_model::{CalibrationStats, CausalLm, ChannelStats, Gather, LayerId, ModelFiles, Role};
+use burn::tensor::{Device, Tensor, TensorData};
+use ramp_model::{CalibrationStats, CausalLm, ChannelStats, Gather, LayerId, ModelFiles, NoTap, Role};
 use ramp_quant::{
     Error,
-    baseline::{Kind, Method, apply},
+    affine::{AffineConfig, ZeroPoint, fake_quantize_slice},
+    baseline::{AwqConfig, Calibration, GptqAffineConfig, Kind, Matrix, Method, apply, awq, gptq_affine},
 };
 
 fn nano() -> CausalLm {
@@ -14,9 +15,13 @@ fn nano() -> CausalLm {
     ModelFiles::open(&path).unwrap().load(&Device::flex()).unwrap()
 }
 
+fn window() -> Vec<u32> {
+    (0..200).map(|i| 3 + i * 7 % 900).collect()
+}
+
 fn stats(model: &CausalLm) -> CalibrationStats {
-    let window: Vec<u32> = (0..200).map(|i| 3 + i * 7 % 900).collect();
-    CalibrationStats::gather(model, &[&window], Gather { gram: true, ..Gather::default() }, |_| true).unwrap()
+    let what = Gather { gram: true, ..Gather::default() };
+    CalibrationStats::gather(model, &[&window()], what, |_| true).unwrap()
 }
 
 #[test]
@@ -29,9 +34,9 @@ fn every_method_quantizes_a_model_and_more_bits_lose_less() {
     for kind in Kind::ALL {
         let error = |bits: u8| {
             let mut quantized = model.clone();
-            let method = Method::Published { kind, bits, group: 32 };
+            let method = Method::published(kind, bits, 32);
             let mut calls = Vec::new();
-            let applied = apply(method, &mut quantized, &stats, |done, total| {
+            let applied = apply(method, &mut quantized, &stats, &[&window()], |done, total| {
                 calls.push((done, total));
                 true
             })
@@ -59,7 +64,7 @@ fn formats_are_methods_too() {
     for name in ["q4_0", "q8_0", "affine4-g32"] {
         let mut quantized = model.clone();
         let method: Method = name.parse().unwrap();
-        let applied = apply(method, &mut quantized, &stats, |_, _| true).unwrap();
+        let applied = apply(method, &mut quantized, &stats, &[], |_, _| true).unwrap();
         let Method::Format { format, .. } = method else { panic!("{name}") };
         for layer in &applied.layers {
             let shape = model.config().shape(layer.id);
@@ -68,14 +73,114 @@ fn formats_are_methods_too() {
     }
 }
 
+/// What a layer reads depends on the layers in front of it alone. So a pass over the model that is quantized throughout must
+/// give, for every layer, the statistics that it was rounded with.
+#[test]
+fn sequential_inputs_are_those_of_the_quantized_model() {
+    let model = nano();
+    let run = |name: &str| {
+        let mut quantized = model.clone();
+        apply(name.parse().unwrap(), &mut quantized, &stats(&model), &[&window()], |_, _| true).unwrap();
+        quantized
+    };
+    let (sequential, one_pass) = (run("gptq3-g32"), run("gptq3-g32-onepass"));
+    let mut differ = Vec::new();
+    for (quantized, stats) in [(&sequential, stats(&sequential)), (&one_pass, stats(&model))] {
+        let config =
+            GptqAffineConfig { affine: AffineConfig::per_group(3, 32), ..GptqAffineConfig::default() };
+        for id in model.config().layers().into_iter().filter(|id| id.block().is_some()) {
+            let weight = model.weight_data(id).unwrap();
+            let matrix = Matrix::new(&weight, model.config().shape(id)).unwrap();
+            let hessian = config.hessian(stats.gram(id).unwrap()).unwrap();
+            let expected = gptq_affine(matrix, &hessian, &config).unwrap().dequantized;
+            assert_eq!(quantized.weight_data(id).unwrap(), expected, "{id}");
+            if sequential.weight_data(id).unwrap() != one_pass.weight_data(id).unwrap() {
+                differ.push(id);
+            }
+        }
+    }
+    // The first three read the embedding in both cases; all others must have noticed.
+    differ.dedup();
+    let first = |id: LayerId| id.block() == Some(0) && matches!(id.role(), Some(Role::Q | Role::K | Role::V));
+    assert!(differ.iter().all(|id| !first(*id)));
+    differ.sort();
+    differ.dedup();
+    let layers = model.config().n_blocks * model.config().architecture.roles().len();
+    assert_eq!(differ.len(), layers - 3);
+}
+
+/// The scales of q, k and v are the best of 20 for attention's output and not for their own.
+#[test]
+fn awq_searches_for_the_output_of_attention() {
+    let model = nano();
+    let (stats, window) = (stats(&model), window());
+    let affine = AffineConfig::per_group(3, 32).with_zero_point(ZeroPoint::Clamped);
+    let ids = [Role::Q, Role::K, Role::V].map(|role| LayerId::Block { block: 0, role });
+    let mean_abs = &stats.get(ids[0]).unwrap().mean_abs;
+
+    // With a feed-forward network that adds nothing, the block's output is the stream and attention's.
+    let mut attention = model.clone();
+    let down = LayerId::Block { block: 0, role: Role::Down };
+    attention.set_weight(down, model.weight(down).unwrap().zeros_like()).unwrap();
+    let output = |model: &CausalLm| {
+        let stream = model.run_blocks(model.embed(&[&window]).unwrap(), 0..1, &mut NoTap).unwrap();
+        stream.try_into_vec_as::<f32>().unwrap()
+    };
+    let base = output(&attention);
+    let candidates: Vec<(f64, Vec<Vec<f32>>)> = (0..20)
+        .map(|k| {
+            let s: Vec<f64> =
+                mean_abs.iter().map(|&x| f64::from(x).powf(f64::from(k) / 20.0).max(1e-4)).collect();
+            let (max, min) = (s.iter().copied().fold(0.0, f64::max), s.iter().copied().fold(9e9, f64::min));
+            let s: Vec<f32> = s.iter().map(|s| (s / (max * min).sqrt()) as f32).collect();
+            let mut trial = attention.clone();
+            let weights = ids.map(|id| {
+                let shape = model.config().shape(id);
+                let times: Vec<f32> =
+                    model.weight_data(id).unwrap().iter().zip(s.iter().cycle()).map(|(w, s)| w * s).collect();
+                let mut q = vec![0.0; times.len()];
+                fake_quantize_slice(&times, shape, affine, &mut q).unwrap();
+                q.iter_mut().zip(s.iter().cycle()).for_each(|(q, s)| *q /= s);
+                let tensor = TensorData::new(q.clone(), shape);
+                trial.set_weight(id, Tensor::from_data(tensor, model.device())).unwrap();
+                q
+            });
+            let error = output(&trial).iter().zip(&base).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+            (error, weights.to_vec())
+        })
+        .collect();
+    let best = candidates.iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+
+    let mut quantized = model.clone();
+    apply("awq3-g32".parse().unwrap(), &mut quantized, &stats, &[&window], |_, _| true).unwrap();
+    // v is clipped afterwards; queries and keys are not.
+    for (id, expected) in ids.iter().zip(&best.1).take(2) {
+        assert_eq!(&quantized.weight_data(*id).unwrap(), expected, "{id}");
+    }
+
+    let weights = ids.map(|id| model.weight_data(id).unwrap());
+    let matrices: Vec<Matrix<'_>> = ids
+        .iter()
+        .zip(&weights)
+        .map(|(id, weight)| Matrix::new(weight, model.config().shape(*id)).unwrap())
+        .collect();
+    let calibration = Calibration::of(stats.get(ids[0]).unwrap(), stats.gram(ids[0]).unwrap()).unwrap();
+    let config = AwqConfig { affine, ..AwqConfig::default() };
+    let own = awq(&matrices, &calibration, &config, |_| false).unwrap();
+    assert_ne!(
+        own.outcomes[0].dequantized, best.1[0],
+        "the two searches agree here, and the test shows nothing"
+    );
+}
+
 #[test]
 fn statistics_of_another_model_are_refused() {
     let model = nano();
     let mut stats = stats(&model);
     let rtn: Method = "rtn4-g32".parse().unwrap();
-    let gptq: Method = "gptq4-g32".parse().unwrap();
+    let gptq: Method = "gptq4-g32-onepass".parse().unwrap();
     let none = CalibrationStats::default();
-    let run = |method, stats: &CalibrationStats| apply(method, &mut model.clone(), stats, |_, _| true);
+    let run = |method, stats: &CalibrationStats| apply(method, &mut model.clone(), stats, &[], |_, _| true);
     assert!(run(rtn, &none).is_ok());
     assert!(matches!(run(gptq, &none), Err(Error::MissingGram { .. })));
     let k = LayerId::Block { block: 0, role: Role::Q };
@@ -92,6 +197,12 @@ fn statistics_of_another_model_are_refused() {
         error.to_string().contains("blk.0.attn_q.weight") && error.to_string().contains("100000"),
         "{error}"
     );
-    let stopped = apply(rtn, &mut model.clone(), &none, |_, _| false).unwrap_err();
+    for method in ["gptq4-g32", "awq4-g32", "q4_0-gptq-sequential"] {
+        let Ok(method) = method.parse::<Method>() else { continue };
+        let error = run(method, &stats).unwrap_err();
+        assert!(error.to_string().contains(&method.to_string()), "{error}");
+        assert!(matches!(error, Error::MissingWindows { .. }), "{error}");
+    }
+    let stopped = apply(rtn, &mut model.clone(), &none, &[], |_, _| false).unwrap_err();
     assert!(matches!(stopped, Error::Model(ramp_model::Error::Interrupted)));
 }
