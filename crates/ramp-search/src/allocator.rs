@@ -1,10 +1,10 @@
 //! One trait for every way to find an allocation, and the baselines.
 
-use ramp_embed::FeatureTable;
+use ramp_embed::{FeatureTable, WideTable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     evaluator::{Evaluator, Score},
     history::TrainingLog,
     knapsack::knapsack,
@@ -34,6 +34,14 @@ pub trait Features: std::fmt::Debug {
     /// # Errors
     /// When the model's weights cannot be read.
     fn table(&self, mode: ramp_embed::FeatureMode) -> Result<FeatureTable>;
+
+    /// The wide features, with an error for each format of the action set.
+    ///
+    /// # Errors
+    /// When the model's weights cannot be read, or there are no wide features.
+    fn wide(&self) -> Result<WideTable> {
+        Err(Error::NoWideFeatures)
+    }
 }
 
 impl<'a> SearchContext<'a> {

@@ -69,6 +69,25 @@ pub enum Error {
         /// What it may be.
         expected: &'static str,
     },
+    /// Features for categorical agents were asked for where there are none.
+    #[error("there are no wide features")]
+    NoWideFeatures,
+    /// A policy that reads other features than there are.
+    #[error("the policy was trained for other features: it reads {policy}, here are {found}")]
+    PolicyFeatures {
+        /// What it reads.
+        policy: String,
+        /// What there is.
+        found: String,
+    },
+    /// A policy that chooses from other formats than the problem has.
+    #[error("the policy was trained for other formats: it chooses from {policy}, the problem from {problem}")]
+    PolicyActions {
+        /// Its formats.
+        policy: String,
+        /// The problem's.
+        problem: String,
+    },
     /// A policy file that cannot be read or used.
     #[error("{}: not a usable policy: {why}", path.display())]
     Policy {

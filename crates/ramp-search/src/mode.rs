@@ -4,7 +4,10 @@ use ramp_embed::FeatureMode;
 use ramp_sac::{SacConfig, TargetKind};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    reward::RewardConfig,
+};
 
 /// A set of decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -59,6 +62,60 @@ pub enum Credit {
     /// price of its bytes), and its share of what the whole episode lost beyond the sum of sensitivities. Each
     /// layer is a bandit with context: no reward has to travel through hundreds of bootstrapped steps.
     Lagrangian,
+    /// The same measured cost at each step, and at the end of the episode what is missing to its whole reward
+    /// ([`RewardConfig`]): the rewards of an episode add up to its reward, and with γ = 1 nothing but its order in time
+    /// is changed.
+    Shaped,
+}
+
+/// What the episodes at the start are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarmUp {
+    /// Uniformly random actions, whatever they cost (Table 9).
+    Uniform,
+    /// Random choices among those that leave room for the layers behind.
+    Feasible,
+}
+
+/// Whose statistics standardise the features of a model that the policy was not trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// The model's own (Appendix A).
+    PerModel,
+    /// Those of the training, saved with the policy.
+    Source,
+}
+
+/// What stands for previous and mean bits in front of the first layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstContext {
+    /// 0 bits, which no layer can have (Table 24).
+    Zero,
+    /// The mean that the budget allows.
+    Target,
+}
+
+/// Which contextual features a step updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextUpdate {
+    /// Previous and mean bits.
+    Both,
+    /// Only the mean, as Algorithm 1 prints it: the previous bits stay what they were in front of the first layer.
+    MeanOnly,
+}
+
+/// What the replay buffer remembers of a continuous action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredAction {
+    /// The action itself.
+    Continuous,
+    /// The middle of the bin that it fell into.
+    BinCentre,
 }
 
 /// Who acts while an episode is gathered.
@@ -116,6 +173,18 @@ pub struct SacSearchConfig {
     pub updates_per_episode: Option<usize>,
     /// Features of the state.
     pub features: FeatureMode,
+    /// An episode's reward.
+    pub reward: RewardConfig,
+    /// What the episodes at the start are drawn from.
+    pub warm_up: WarmUp,
+    /// Whose statistics standardise the features of another model.
+    pub norm: Normalisation,
+    /// Contextual features in front of the first layer.
+    pub first_context: FirstContext,
+    /// Contextual features that a step updates.
+    pub context_update: ContextUpdate,
+    /// What the replay buffer remembers of an action.
+    pub stored_action: StoredAction,
     /// The agent.
     pub agent: SacConfig,
 }
@@ -147,6 +216,12 @@ impl SacSearchConfig {
             pretraining_updates: 0,
             updates_per_episode: None,
             features: FeatureMode::Paper,
+            reward: RewardConfig::paper(),
+            warm_up: WarmUp::Uniform,
+            norm: Normalisation::PerModel,
+            first_context: FirstContext::Zero,
+            context_update: ContextUpdate::Both,
+            stored_action: StoredAction::Continuous,
             agent: SacConfig { seed, ..SacConfig::paper(ramp_embed::N_FEATURES, 1) },
         }
     }
@@ -168,6 +243,9 @@ impl SacSearchConfig {
             pretraining_updates: 100,
             updates_per_episode: Some(16),
             features: FeatureMode::Sound,
+            reward: RewardConfig::sound(),
+            warm_up: WarmUp::Feasible,
+            first_context: FirstContext::Target,
             agent: SacConfig {
                 // A bandit has no next state to look at.
                 gamma: 0.0,
@@ -190,6 +268,7 @@ impl SacSearchConfig {
         if self.episodes == 0 {
             return Err(Error::Option { name: "episodes", value: "0".into(), expected: "at least 1" });
         }
+        self.reward.validate()?;
         Ok(self.agent.validate()?)
     }
 }

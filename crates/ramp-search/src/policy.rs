@@ -1,31 +1,35 @@
-//! A trained policy as a file: actor weights, feature scaler, action set and provenance.
+//! A trained policy: what it reads, what it chooses from, where it comes from, and how it allocates.
 
-use std::{collections::HashMap, fs, path::Path};
+mod file;
+#[cfg(test)]
+mod tests;
 
-use ramp_embed::{FeatureMode, FeatureTable, N_FEATURES, Scaler};
-use ramp_sac::{ActorNet, Agent};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use ramp_embed::{FeatureMode, Scaler, WideScaler, WideTable};
+use ramp_sac::{ActorNet, Agent, CategoricalNet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    allocator::Features,
     error::{Error, Result},
-    mode::{Mapping, Mode, SacSearchConfig},
+    knapsack::{fill, knapsack},
+    mode::{ContextUpdate, FirstContext, Mapping, Mode, Normalisation, SacSearchConfig},
     problem::{ActionSet, Choices, Problem},
     projection::project,
+    regressor::Regressor,
     rollout::Walk,
+    sensitivity::Sensitivity,
+    wide_walk::WideWalk,
 };
 
 /// Version of the file's layout.
-const FORMAT_VERSION: u32 = 1;
-/// A policy is a few hundred thousand weights; nothing sensible is larger.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+const FORMAT_VERSION: u32 = 2;
 
 /// Where a policy comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Name of the model that it was trained on.
+    /// Names of the models that it was trained on, separated by commas.
     pub model: String,
-    /// Budget of the training.
+    /// Budgets of the training, separated by commas.
     pub budget: String,
     /// Decisions of the training.
     pub mode: Mode,
@@ -35,29 +39,97 @@ pub struct Provenance {
     pub episodes: usize,
     /// Tokens forwarded.
     pub tokens: usize,
-    /// KL divergence of its own allocation on the search windows in nats.
+    /// KL divergence of its own allocation on the search windows in nats, the mean over its problems.
     pub kld: f64,
 }
 
+/// What kind of policy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyKind {
+    /// An actor whose action in (0, 1) says how many bits; one offset moves all of them into the budget.
+    Continuous,
+    /// An actor that gives each format a probability; the most likely allocation that fits is taken.
+    Categorical,
+    /// Predicted sensitivities; the knapsack's allocation is taken.
+    Regressor,
+}
+
+impl PolicyKind {
+    /// The name in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Continuous => "continuous",
+            Self::Categorical => "categorical",
+            Self::Regressor => "regressor",
+        }
+    }
+}
+
+/// Which features a policy reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyFeatures {
+    /// Eleven slots.
+    Eleven(FeatureMode),
+    /// The wide features of these names.
+    Wide(Vec<String>),
+}
+
+/// Statistics of the features that it was trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SavedScaler {
+    Eleven(Scaler),
+    Wide(WideScaler),
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Header {
     version: u32,
-    features: FeatureMode,
-    mapping: Mapping,
+    kind: PolicyKind,
+    features: PolicyFeatures,
+    /// Of a continuous policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mapping: Option<Mapping>,
+    #[serde(default = "target_context")]
+    first_context: FirstContext,
+    #[serde(default = "both_contexts")]
+    context_update: ContextUpdate,
+    norm: Normalisation,
     actions: ActionSet,
-    scaler: Scaler,
+    scaler: SavedScaler,
     provenance: Provenance,
+}
+
+const fn target_context() -> FirstContext {
+    FirstContext::Target
+}
+
+const fn both_contexts() -> ContextUpdate {
+    ContextUpdate::Both
+}
+
+/// What decides.
+#[derive(Clone, Debug, PartialEq)]
+enum Body {
+    Continuous(ActorNet),
+    Categorical(CategoricalNet),
+    Regressor(Regressor),
 }
 
 /// A policy that allocates without a search: features in, allocation out.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    actor: ActorNet,
+    body: Body,
     header: Header,
 }
 
 impl Policy {
-    pub(crate) fn new(
+    /// The actor of a continuous search.
+    pub(crate) fn continuous(
         agent: &Agent,
         config: &SacSearchConfig,
         scaler: Scaler,
@@ -66,19 +138,54 @@ impl Policy {
     ) -> Result<Self> {
         let header = Header {
             version: FORMAT_VERSION,
-            features: config.features,
-            mapping: config.mapping,
+            kind: PolicyKind::Continuous,
+            features: PolicyFeatures::Eleven(config.features),
+            mapping: Some(config.mapping),
+            first_context: config.first_context,
+            context_update: config.context_update,
+            norm: config.norm,
             actions: problem.actions().clone(),
-            scaler,
+            scaler: SavedScaler::Eleven(scaler),
             provenance,
         };
-        Ok(Self { actor: ActorNet::from_tensors(&agent.actor_tensors())?, header })
+        Ok(Self { body: Body::Continuous(ActorNet::from_tensors(&agent.actor_tensors())?), header })
+    }
+
+    /// The actor of a categorical search.
+    pub(crate) fn categorical(
+        net: CategoricalNet,
+        norm: Normalisation,
+        scaler: WideScaler,
+        actions: &ActionSet,
+        provenance: Provenance,
+    ) -> Self {
+        let header = wide_header(PolicyKind::Categorical, norm, scaler, actions, provenance);
+        Self { body: Body::Categorical(net), header }
+    }
+
+    /// A regression of sensitivities. `scaler` is that of the first model.
+    #[must_use]
+    pub fn regressor(
+        regressor: Regressor,
+        norm: Normalisation,
+        scaler: WideScaler,
+        actions: &ActionSet,
+        provenance: Provenance,
+    ) -> Self {
+        let header = wide_header(PolicyKind::Regressor, norm, scaler, actions, provenance);
+        Self { body: Body::Regressor(regressor), header }
+    }
+
+    /// What kind of policy it is.
+    #[must_use]
+    pub const fn kind(&self) -> PolicyKind {
+        self.header.kind
     }
 
     /// Which features it reads.
     #[must_use]
-    pub const fn features(&self) -> FeatureMode {
-        self.header.features
+    pub const fn features(&self) -> &PolicyFeatures {
+        &self.header.features
     }
 
     /// The formats that it chooses from.
@@ -95,84 +202,154 @@ impl Policy {
 
     /// Allocates formats to a model that it may never have seen. No forward pass is made.
     ///
-    /// Features are normalised over the target's own layers, so nothing of the source model's scale is needed.
+    /// # Errors
+    /// [`Error::PolicyActions`] if the problem has other formats, [`Error::PolicyFeatures`] if `features` are not those
+    /// that it reads.
+    pub fn allocate(&self, problem: &Problem, features: &dyn Features) -> Result<Choices> {
+        match &self.body {
+            Body::Continuous(_) => self.allocate_with(problem, features, None),
+            Body::Categorical(_) | Body::Regressor(_) => {
+                self.allocate_with(problem, features, Some(&features.wide()?))
+            }
+        }
+    }
+
+    /// As [`allocate`](Self::allocate), from a table of wide features in place of `features` for the kinds that read it.
+    pub(crate) fn allocate_with(
+        &self,
+        problem: &Problem,
+        features: &dyn Features,
+        wide: Option<&WideTable>,
+    ) -> Result<Choices> {
+        self.check_actions(problem)?;
+        match (&self.body, wide) {
+            (Body::Continuous(actor), _) => {
+                let PolicyFeatures::Eleven(mode) = self.header.features else {
+                    return Err(self.other_features("the wide ones".into()));
+                };
+                let table = features.table(mode)?;
+                let scaler = match (self.header.norm, &self.header.scaler) {
+                    (Normalisation::Source, SavedScaler::Eleven(scaler)) => scaler.clone(),
+                    _ => Scaler::fit(&table),
+                };
+                let walk = Walk {
+                    problem,
+                    features: &table,
+                    scaler: &scaler,
+                    mapping: self.header.mapping.unwrap_or(Mapping::EqualBins),
+                    first_context: self.header.first_context,
+                    context_update: self.header.context_update,
+                };
+                let trajectory = walk.run(|_, state| {
+                    let (mu, _) = actor.forward(state)?;
+                    Ok(1.0 / (1.0 + f64::from(-mu[0]).exp()))
+                })?;
+                Ok(project(problem, &trajectory.actions))
+            }
+            (Body::Categorical(net), Some(table)) => {
+                let scaler = self.wide_scaler(table)?;
+                most_likely(net, &WideWalk { problem, features: table, scaler: &scaler, masked: true })
+            }
+            (Body::Regressor(regressor), Some(table)) => {
+                let scaler = self.wide_scaler(table)?;
+                Ok(knapsack(problem, &regressor.predict(problem, table, &scaler)?))
+            }
+            (Body::Categorical(_) | Body::Regressor(_), None) => Err(Error::NoWideFeatures),
+        }
+    }
+
+    /// The sensitivities that a regressor predicts, up to a common factor; `None` for other kinds.
     ///
     /// # Errors
-    /// When the actor cannot read the features.
-    pub fn allocate(&self, problem: &Problem, features: &FeatureTable) -> Result<Choices> {
-        let scaler = Scaler::fit(features);
-        let walk = Walk { problem, features, scaler: &scaler, mapping: self.header.mapping };
-        let trajectory = walk.run(|_, state| {
-            let (mu, _) = self.actor.forward(state)?;
-            Ok(1.0 / (1.0 + f64::from(-mu[0]).exp()))
+    /// As [`allocate`](Self::allocate).
+    pub fn predicted(&self, problem: &Problem, table: &WideTable) -> Result<Option<Sensitivity>> {
+        self.check_actions(problem)?;
+        match &self.body {
+            Body::Regressor(regressor) => {
+                Ok(Some(regressor.predict(problem, table, &self.wide_scaler(table)?)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn wide_scaler(&self, table: &WideTable) -> Result<WideScaler> {
+        let PolicyFeatures::Wide(names) = &self.header.features else {
+            return Err(self.other_features(table.names().join(", ")));
+        };
+        if names != table.names() {
+            return Err(self.other_features(table.names().join(", ")));
+        }
+        Ok(match (self.header.norm, &self.header.scaler) {
+            (Normalisation::Source, SavedScaler::Wide(scaler)) => scaler.clone(),
+            _ => WideScaler::fit(table),
+        })
+    }
+
+    fn other_features(&self, found: String) -> Error {
+        let policy = match &self.header.features {
+            PolicyFeatures::Eleven(mode) => mode.names().join(", "),
+            PolicyFeatures::Wide(names) => names.join(", "),
+        };
+        Error::PolicyFeatures { policy, found }
+    }
+
+    fn check_actions(&self, problem: &Problem) -> Result<()> {
+        if problem.actions() == &self.header.actions {
+            return Ok(());
+        }
+        let list = |actions: &ActionSet| {
+            let names: Vec<String> = actions.types().iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        Err(Error::PolicyActions { policy: list(&self.header.actions), problem: list(problem.actions()) })
+    }
+}
+
+fn wide_header(
+    kind: PolicyKind,
+    norm: Normalisation,
+    scaler: WideScaler,
+    actions: &ActionSet,
+    provenance: Provenance,
+) -> Header {
+    Header {
+        version: FORMAT_VERSION,
+        kind,
+        features: PolicyFeatures::Wide(scaler.names().to_vec()),
+        mapping: None,
+        first_context: FirstContext::Target,
+        context_update: ContextUpdate::Both,
+        norm,
+        actions: actions.clone(),
+        scaler: SavedScaler::Wide(scaler),
+        provenance,
+    }
+}
+
+/// The allocation of largest probability among those that fit, exactly.
+///
+/// What a walk chooses greedily leaves to its last layers what the first ones did not take. Here the budget is divided by a
+/// knapsack over -ln π instead. States depend on what was chosen before, so that the walk is repeated along the result.
+pub(crate) fn most_likely(net: &CategoricalNet, walk: &WideWalk<'_>) -> Result<Choices> {
+    let problem = walk.problem;
+    let costs_along = |choices: Option<&Choices>| -> Result<Sensitivity> {
+        let mut costs: Vec<Vec<f64>> = Vec::with_capacity(problem.slots().len());
+        walk.run(&problem.floor(), |slot, state, mask| {
+            let probabilities = net.probabilities(state, &[])?;
+            let n = problem.slots()[slot].choices.len();
+            costs.push(
+                (0..n).map(|choice| -probabilities[walk.action(slot, choice)].max(1e-30).ln()).collect(),
+            );
+            match choices {
+                Some(choices) => Ok(walk.action(slot, choices[slot])),
+                None => Ok(net.act(state, mask)?),
+            }
         })?;
-        Ok(project(problem, &trajectory.actions))
-    }
-
-    /// Writes the policy as one safetensors file.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let fail = |why: String| Error::Policy { path: path.to_owned(), why };
-        let header = serde_json::to_string(&self.header).map_err(|e| fail(e.to_string()))?;
-        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = self
-            .actor
-            .to_tensors()
-            .into_iter()
-            .map(|(name, shape, data)| (name, shape, data.iter().flat_map(|x| x.to_le_bytes()).collect()))
-            .collect();
-        let views = tensors
-            .iter()
-            .map(|(name, shape, bytes)| {
-                let view =
-                    TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(|e| fail(e.to_string()))?;
-                Ok((name.clone(), view))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let metadata = HashMap::from([("ramp".to_owned(), header)]);
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| fail(e.to_string()))?;
-        Ok(ramp_gguf::write_atomically(path, |file| std::io::Write::write_all(file, &bytes))?)
-    }
-
-    /// Reads a policy.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is no policy, or is of another version.
-    pub fn load(path: &Path) -> Result<Self> {
-        let fail = |why: String| Error::Policy { path: path.to_owned(), why };
-        let size = fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
-        if size > MAX_FILE_BYTES {
-            return Err(fail(format!("it has {size} bytes, a policy has at most {MAX_FILE_BYTES}")));
-        }
-        let bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| fail(e.to_string()))?;
-        let header = metadata.metadata().as_ref().and_then(|map| map.get("ramp"));
-        let header = header.ok_or_else(|| fail("it has no `ramp` metadata".into()))?;
-        let header: Header = serde_json::from_str(header).map_err(|e| fail(e.to_string()))?;
-        if header.version != FORMAT_VERSION {
-            return Err(fail(format!("it is of version {}, expected {FORMAT_VERSION}", header.version)));
-        }
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| fail(e.to_string()))?;
-        let tensors = file
-            .tensors()
-            .into_iter()
-            .map(|(name, view)| match view.dtype() {
-                Dtype::F32 => {
-                    let floats =
-                        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                    Ok((name, view.shape().to_vec(), floats.collect()))
-                }
-                other => Err(fail(format!("tensor `{name}` has dtype {other:?}, expected F32"))),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let actor = ActorNet::from_tensors(&tensors).map_err(|e| fail(e.to_string()))?;
-        if actor.state_dim() != N_FEATURES || actor.action_dim() != 1 {
-            let (states, actions) = (actor.state_dim(), actor.action_dim());
-            return Err(fail(format!(
-                "its actor reads {states} numbers and gives {actions}, expected {N_FEATURES} and 1"
-            )));
-        }
-        Ok(Self { actor, header })
-    }
+        Ok(Sensitivity::from_costs(costs))
+    };
+    let first = knapsack(problem, &costs_along(None)?);
+    let mut choices = knapsack(problem, &costs_along(Some(&first))?);
+    // What no likelihood asked for is better than nothing.
+    fill(problem, &mut choices, |_, choice| choice as f64);
+    Ok(choices)
 }

@@ -174,6 +174,12 @@ impl Problem {
         self.capacity
     }
 
+    /// The same problem with room for another cost, in the units of [`Problem::choice_cost`].
+    #[must_use]
+    pub(crate) fn with_capacity(&self, capacity: u64) -> Self {
+        Self { capacity, ..self.clone() }
+    }
+
     /// What a choice costs: bytes of the file, or thousandths of nominal bits under [`Budget::MeanBits`].
     #[must_use]
     pub fn choice_cost(&self, slot: usize, choice: usize) -> u64 {

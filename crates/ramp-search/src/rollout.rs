@@ -4,7 +4,7 @@ use ramp_embed::{Context, FeatureTable, Scaler};
 
 use crate::{
     error::Result,
-    mode::Mapping,
+    mode::{ContextUpdate, FirstContext, Mapping},
     problem::{Choices, Problem},
     projection::{equal_bins, nearest},
 };
@@ -20,6 +20,10 @@ pub struct Walk<'a> {
     pub scaler: &'a Scaler,
     /// Actions to choices.
     pub mapping: Mapping,
+    /// What stands for the bits in front of the first layer.
+    pub first_context: FirstContext,
+    /// Which contextual features a step updates.
+    pub context_update: ContextUpdate,
 }
 
 /// States, actions and choices of one episode.
@@ -51,9 +55,21 @@ impl Walk<'_> {
         let target_bits = self.target_bits();
         let (mut prev_bits, mut sum_bits) = (0.0, 0.0);
         for slot in 0..self.problem.slots().len() {
-            let avg_bits = if slot == 0 { 0.0 } else { sum_bits / slot as f64 };
-            let context =
-                Context { prev_bits, avg_bits, is_first: slot == 0, min_bits, max_bits, target_bits };
+            let first = match self.first_context {
+                FirstContext::Zero => 0.0,
+                FirstContext::Target => target_bits,
+            };
+            let known = slot > 0;
+            let avg_bits = if known { sum_bits / slot as f64 } else { first };
+            let remembered = known && self.context_update == ContextUpdate::Both;
+            let context = Context {
+                prev_bits: if remembered { prev_bits } else { first },
+                avg_bits,
+                is_first: false,
+                min_bits,
+                max_bits,
+                target_bits,
+            };
             let state = self.features.state(slot, context, self.scaler).to_vec();
             let action = act(slot, &state)?;
             let n = self.problem.slots()[slot].choices.len();

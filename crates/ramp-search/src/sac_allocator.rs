@@ -12,13 +12,13 @@ use crate::{
     evaluator::Score,
     history::{EpisodeRecord, Learning, LogHeader, MeanLearning, TrainingLog},
     knapsack::knapsack,
-    mode::{Behaviour, BudgetHandling, Credit, SacSearchConfig, WarmStart},
+    mode::{Behaviour, BudgetHandling, Credit, SacSearchConfig, StoredAction, WarmStart, WarmUp},
     policy::{Policy, Provenance},
     problem::{Choices, Problem},
     progress::{ProgressFn, Stage, report},
     projection::{bin_centre, project},
     relaxation::Relaxation,
-    reward::{KldReward, paper_reward},
+    reward::{Outcome, Reference},
     rollout::{Trajectory, Walk},
     uniform::uniform,
 };
@@ -100,7 +100,7 @@ struct Run<'r, 'c> {
     walk: Walk<'r>,
     agent: Agent,
     rng: ChaCha8Rng,
-    reward: KldReward,
+    reference: Reference,
     lagrangian: Option<Lagrangian<'r>>,
     best: Option<Best>,
     /// The best allocation as actions.
@@ -127,11 +127,17 @@ impl<'r, 'c> Run<'r, 'c> {
         let uniform_kld = uniform_score.kld;
         let lagrangian = match config.credit {
             Credit::Terminal => None,
-            Credit::Lagrangian => {
+            Credit::Lagrangian | Credit::Shaped => {
                 let sensitivity = context.sensitivity(progress)?;
                 let scale = (uniform_kld / problem.slots().len() as f64).max(1e-9);
                 Some(Lagrangian { relaxation: Relaxation::new(problem, sensitivity), scale })
             }
+        };
+        let reference = Reference {
+            base_perplexity: context.evaluator.base_perplexity(),
+            uniform_kld,
+            uniform_perplexity: uniform_score.perplexity,
+            target_bits: problem.allocation(&uniform).mean_bits(),
         };
         let header = LogHeader {
             model: sac.model_name.clone(),
@@ -147,10 +153,17 @@ impl<'r, 'c> Run<'r, 'c> {
         Ok(Self {
             config,
             model_name: &sac.model_name,
-            walk: Walk { problem, features, scaler, mapping: config.mapping },
+            walk: Walk {
+                problem,
+                features,
+                scaler,
+                mapping: config.mapping,
+                first_context: config.first_context,
+                context_update: config.context_update,
+            },
             agent: Agent::new(config.agent.clone(), &sac.device)?,
             rng: ChaCha8Rng::seed_from_u64(config.agent.seed ^ WALK_STREAM),
-            reward: KldReward { uniform_kld },
+            reference,
             lagrangian,
             best: None,
             incumbent: Vec::new(),
@@ -216,7 +229,19 @@ impl<'r, 'c> Run<'r, 'c> {
     fn gather(&mut self, episode: usize) -> Result<Trajectory> {
         let Self { agent, rng, walk, incumbent, .. } = self;
         if episode <= self.config.warmup_episodes {
-            return walk.run(|_, _| Ok(rng.random::<f64>()));
+            let problem = walk.problem;
+            let mut room = problem.capacity().saturating_sub(problem.cost(&problem.floor()));
+            return walk.run(|slot, _| {
+                if self.config.warm_up == WarmUp::Uniform {
+                    return Ok(rng.random::<f64>());
+                }
+                let extra = |choice: usize| problem.choice_cost(slot, choice) - problem.choice_cost(slot, 0);
+                let n = problem.slots()[slot].choices.len();
+                let allowed: Vec<usize> = (0..n).filter(|&choice| extra(choice) <= room).collect();
+                let choice = allowed[rng.random_range(0..allowed.len())];
+                room -= extra(choice);
+                Ok(bin_centre(choice, n))
+            });
         }
         let mut sample =
             |state: &[f32]| -> Result<f64> { Ok(f64::from(agent.act(state, ActMode::Sample)?[0])) };
@@ -285,21 +310,11 @@ impl<'r, 'c> Run<'r, 'c> {
         }
     }
 
-    /// The whole episode's reward: Eq. 21 in the paper's mode, negative relative KL divergence otherwise.
+    /// The whole episode's reward.
     fn episode_reward(&self, choices: &[usize], score: Score) -> f64 {
-        match self.config.credit {
-            Credit::Lagrangian => self.reward.reward(score.kld),
-            Credit::Terminal => {
-                let bits = self.problem().allocation(choices).mean_bits();
-                let base = self.context.evaluator.base_perplexity();
-                paper_reward(score.perplexity, base, bits, self.target_bits())
-            }
-        }
-    }
-
-    /// The mean bits where the penalty of Eq. 20 begins.
-    fn target_bits(&self) -> f64 {
-        self.problem().allocation(&uniform(self.problem())).mean_bits()
+        let mean_bits = self.problem().allocation(choices).mean_bits();
+        let Score { kld, perplexity, .. } = score;
+        self.config.reward.reward(Some(Outcome { kld, perplexity, mean_bits }), &self.reference)
     }
 
     /// The episode as transitions, complete before the first is stored: Algorithm 1 writes the terminal reward
@@ -316,6 +331,18 @@ impl<'r, 'c> Run<'r, 'c> {
                 let reward = self.episode_reward(placed, score);
                 (0..=last).map(|slot| if slot == last { reward } else { 0.0 }).collect()
             }
+            Some(lagrangian) if self.config.credit == Credit::Shaped => {
+                // In units in which a layer's own reward is of order one.
+                let layers = (last + 1) as f64;
+                let predicted = lagrangian.relaxation.sensitivity().predict(placed);
+                let unit = self.reference.uniform_kld * self.config.reward.slope(predicted, &self.reference);
+                let mut rewards: Vec<f64> = (0..=last)
+                    .map(|slot| unit * lagrangian.layer_reward(slot, trajectory.actions[slot]))
+                    .collect();
+                let missing = layers * self.episode_reward(placed, score) - rewards.iter().sum::<f64>();
+                rewards[last] += missing;
+                rewards
+            }
             Some(lagrangian) => {
                 let surplus = lagrangian.surplus_reward(placed, score.kld);
                 let own = |slot: usize| lagrangian.layer_reward(slot, trajectory.actions[slot]);
@@ -326,7 +353,13 @@ impl<'r, 'c> Run<'r, 'c> {
         Ok((0..=last)
             .map(|slot| Transition {
                 state: states[slot].clone(),
-                action: vec![trajectory.actions[slot] as f32],
+                action: vec![match self.config.stored_action {
+                    StoredAction::Continuous => trajectory.actions[slot] as f32,
+                    StoredAction::BinCentre => {
+                        bin_centre(trajectory.choices[slot], self.problem().slots()[slot].choices.len())
+                            as f32
+                    }
+                }],
                 reward: rewards[slot] as f32,
                 // Behind the last layer there is nothing; zeros are finite and masked.
                 next_state: states.get(slot + 1).cloned().unwrap_or_else(|| vec![0.0; states[slot].len()]),
@@ -367,7 +400,8 @@ impl<'r, 'c> Run<'r, 'c> {
             tokens: self.context.evaluator.tokens_forwarded(),
             kld: score.kld,
         };
-        let policy = Policy::new(&self.agent, self.config, self.walk.scaler.clone(), problem, provenance)?;
+        let policy =
+            Policy::continuous(&self.agent, self.config, self.walk.scaler.clone(), problem, provenance)?;
         // Without an episode within the budget the projected policy is the answer, and it was kept above.
         let Best { choices, score, origin } =
             self.best.unwrap_or(Best { choices, score, origin: "policy".into() });

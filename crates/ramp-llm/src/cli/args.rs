@@ -68,7 +68,7 @@ pub(crate) struct SearchArgs {
     /// with --mode paper].
     #[arg(long, value_enum)]
     pub(crate) rounding: Option<RoundingArg>,
-    /// Episodes of the SAC search [default: 64, or 250 with --mode paper].
+    /// Episodes of the search [default: 64 for sac, or 250 with --mode paper; 200 for discrete and ppo].
     #[arg(long, value_name = "N", value_parser = at_least(1))]
     pub(crate) episodes: Option<usize>,
     /// Length of the windows that the text is cut into, in tokens.
@@ -180,6 +180,10 @@ pub(crate) fn at_least(least: u64) -> RangedU64ValueParser<usize> {
 pub(crate) enum AllocatorArg {
     /// Soft Actor-Critic.
     Sac,
+    /// Soft Actor-Critic that chooses among the formats.
+    Discrete,
+    /// Proximal Policy Optimisation.
+    Ppo,
     /// Measured sensitivities and an exact knapsack.
     Knapsack,
     /// The same density of bits everywhere.
@@ -190,6 +194,8 @@ impl From<AllocatorArg> for AllocatorKind {
     fn from(allocator: AllocatorArg) -> Self {
         match allocator {
             AllocatorArg::Sac => Self::Sac,
+            AllocatorArg::Discrete => Self::Discrete,
+            AllocatorArg::Ppo => Self::Ppo,
             AllocatorArg::Knapsack => Self::Knapsack,
             AllocatorArg::Uniform => Self::Uniform,
         }
@@ -235,6 +241,9 @@ mod tests {
         let help = episodes.get_help().unwrap().to_string();
         let default = |mode| SacSearchConfig::new(mode, 0).episodes;
         let (sound, paper) = (default(Mode::Sound), default(Mode::Paper));
-        assert!(help.contains(&format!("[default: {sound}, or {paper} with --mode paper]")), "{help}");
+        let walks = ramp::search::WalkSearchConfig::discrete(0).episodes;
+        let expected =
+            format!("[default: {sound} for sac, or {paper} with --mode paper; {walks} for discrete and ppo]");
+        assert!(help.contains(&expected), "{help}");
     }
 }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use ramp::{
-    pipeline::{self, QuantizeOptions, Step, fold_of_mode},
+    pipeline::{self, AllocatorKind, QuantizeOptions, Step, fold_of_mode},
     quant::{Budget, FoldConfig},
     search::{ActionSet, Mode},
 };
 
 use super::{
-    args::{AllocatorArg, BudgetArgs, DeviceArgs, SearchArgs},
+    args::{BudgetArgs, DeviceArgs, SearchArgs},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -89,13 +89,13 @@ impl FoldArg {
 impl Args {
     /// What can be told before anything is read.
     fn check(&self) -> Result {
-        if self.save_policy.is_some() && self.search.allocator != AllocatorArg::Sac {
-            return Err(Failure::User(
-                "--save-policy needs --allocator sac: no other trains a policy".into(),
-            ));
-        }
-        if self.log.is_some() && self.search.allocator != AllocatorArg::Sac {
-            return Err(Failure::User("--log needs --allocator sac: no other has episodes".into()));
+        let learns = AllocatorKind::from(self.search.allocator).learns();
+        for (given, option) in [(&self.save_policy, "--save-policy"), (&self.log, "--log")] {
+            if given.is_some() && !learns {
+                let why =
+                    format!("{option} needs --allocator sac, discrete or ppo: no other learns a policy");
+                return Err(Failure::User(why));
+            }
         }
         let outputs = [Some(&self.output), self.save_policy.as_ref(), self.log.as_ref(), self.json.as_ref()];
         let outputs: Vec<&PathBuf> = outputs.into_iter().flatten().collect();

@@ -14,6 +14,10 @@ pub enum AllocatorKind {
     /// Soft Actor-Critic.
     #[default]
     Sac,
+    /// Soft Actor-Critic with a categorical actor.
+    Discrete,
+    /// Proximal Policy Optimisation.
+    Ppo,
     /// Measured sensitivities and an exact knapsack.
     Knapsack,
     /// The same density of bits everywhere.
@@ -21,11 +25,19 @@ pub enum AllocatorKind {
 }
 
 impl AllocatorKind {
+    /// Whether it trains a policy, episode by episode.
+    #[must_use]
+    pub const fn learns(self) -> bool {
+        matches!(self, Self::Sac | Self::Discrete | Self::Ppo)
+    }
+
     /// The name in files, reports and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sac => "sac",
+            Self::Discrete => "discrete",
+            Self::Ppo => "ppo",
             Self::Knapsack => "knapsack",
             Self::Uniform => "uniform",
         }

@@ -2,14 +2,13 @@
 
 use std::{path::Path, time::Instant};
 
-use ramp_embed::{FeatureMode, FeatureTable};
 use ramp_eval::{Windows, compare};
 use ramp_gguf::GgmlType;
 use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gguf_metadata, write_gguf};
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
-    ActionSet, Allocator, Evaluator, Features, Found, MeasuredKnapsack, Policy, Problem, Progress, Sac,
-    SacSearchConfig, SearchContext, Stage, Uniform, WeightBank,
+    ActionSet, Allocator, Categorical, Evaluator, Found, MeasuredKnapsack, ModelFeatures, Policy, Problem,
+    Progress, Sac, SacSearchConfig, SearchContext, Stage, Uniform, WalkSearchConfig, WeightBank,
 };
 
 use sha2::{Digest, Sha256};
@@ -104,7 +103,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     };
     let features = ModelFeatures { model: &model, stats: &stats, problem: &problem };
     let allocated = match &policy {
-        Some(policy) => Some(policy.allocate(&problem, &features.table(policy.features())?)?),
+        Some(policy) => Some(policy.allocate(&problem, &features)?),
         None => None,
     };
     let searches = policy.is_none() && options.allocator != AllocatorKind::Uniform;
@@ -154,6 +153,19 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             let found = sac.allocate(&mut context, &mut search_progress)?;
             log = sac.take_log();
             ("sac", found)
+        }
+        (None, kind @ (AllocatorKind::Discrete | AllocatorKind::Ppo)) => {
+            let mut config = match kind {
+                AllocatorKind::Discrete => WalkSearchConfig::discrete(options.seed),
+                _ => WalkSearchConfig::ppo(options.seed),
+            };
+            config.episodes = options.episodes.unwrap_or(config.episodes);
+            let knapsack = MeasuredKnapsack.allocate(&mut context, &mut search_progress)?;
+            candidate("knapsack", &knapsack);
+            let mut search = Categorical::new(config, options.agent_device.clone(), files.name());
+            let found = search.allocate(&mut context, &mut search_progress)?;
+            log = search.take_log();
+            (kind.name(), found)
         }
     };
     if allocator != "uniform" {
@@ -234,21 +246,6 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         warnings,
         seconds: clock.laps,
     })
-}
-
-/// Computes features when an agent asks for them.
-#[derive(Debug)]
-struct ModelFeatures<'a> {
-    model: &'a CausalLm,
-    stats: &'a CalibrationStats,
-    problem: &'a Problem,
-}
-
-impl Features for ModelFeatures<'_> {
-    fn table(&self, mode: FeatureMode) -> ramp_search::Result<FeatureTable> {
-        let layers: Vec<_> = self.problem.slots().iter().map(|slot| slot.id).collect();
-        Ok(FeatureTable::extract(self.model, self.stats, &layers, mode)?)
-    }
 }
 
 /// Whether a way of rounding needs the Gram matrices.

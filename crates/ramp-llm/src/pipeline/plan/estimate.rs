@@ -2,7 +2,7 @@
 
 use ramp_model::{LayerId, ModelConfig, Role};
 use ramp_quant::Rounding;
-use ramp_search::{Credit, Measurements, Problem, SacSearchConfig};
+use ramp_search::{Credit, Measurements, Problem, SacSearchConfig, WalkSearchConfig};
 use serde::Serialize;
 
 use super::{super::options::AllocatorKind, PlanOptions};
@@ -91,24 +91,36 @@ impl Work {
     pub(super) fn estimate(options: &PlanOptions, problem: &Problem, config: &ModelConfig) -> Self {
         let search = windowed(options, config, options.search_tokens);
         let sac = SacSearchConfig::new(options.mode, 0);
-        let is_sac = options.allocator == AllocatorKind::Sac;
+        let of_walk = |walk: &WalkSearchConfig| {
+            let pretraining = walk.pretraining_updates + walk.cloning_steps;
+            (walk.episodes, walk.updates_per_episode, pretraining)
+        };
+        let (episodes, per_episode, pretraining) = match options.allocator {
+            AllocatorKind::Uniform | AllocatorKind::Knapsack => (0, Some(0), 0),
+            AllocatorKind::Sac => {
+                (sac.episodes, sac.updates_per_episode, sac.pretraining_updates + sac.cloning_steps)
+            }
+            AllocatorKind::Discrete => of_walk(&WalkSearchConfig::discrete(0)),
+            AllocatorKind::Ppo => of_walk(&WalkSearchConfig::ppo(0)),
+        };
         let measures = match options.allocator {
             AllocatorKind::Uniform => false,
-            AllocatorKind::Knapsack => true,
+            AllocatorKind::Knapsack | AllocatorKind::Discrete | AllocatorKind::Ppo => true,
             AllocatorKind::Sac => sac.credit == Credit::Lagrangian,
         };
-        let episodes = if is_sac { options.episodes.unwrap_or(sac.episodes) as u64 } else { 0 };
-        let per_episode = sac.updates_per_episode.unwrap_or(problem.slots().len()) as u64;
-        let pretraining = (sac.pretraining_updates + sac.cloning_steps) as u64;
+        let learns = options.allocator.learns();
+        let episodes = if learns { options.episodes.unwrap_or(episodes) as u64 } else { 0 };
+        let per_episode = per_episode.unwrap_or(problem.slots().len()) as u64;
+        let pretraining = pretraining as u64;
         // The unquantized model, uniform, knapsack, every episode, the policy at its end.
-        let allocations = 2 + u64::from(measures) + episodes + u64::from(is_sac);
+        let allocations = 2 + u64::from(measures) + episodes + u64::from(learns);
         Self {
             calibration: windowed(options, config, options.calibration_tokens),
             sensitivity: if measures { sensitivity(problem, config, search) } else { 0 },
             search: allocations.saturating_mul(search),
             report: 4 * windowed(options, config, options.report_tokens),
             episodes,
-            updates: if is_sac {
+            updates: if learns {
                 episodes.saturating_mul(per_episode).saturating_add(pretraining)
             } else {
                 0
