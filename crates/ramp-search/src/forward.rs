@@ -42,7 +42,10 @@ pub(crate) trait Forward: fmt::Debug {
         into: &mut Sums,
     ) -> Result<()>;
 
-    /// As [`Forward::allocation`] with one matrix quantized. Gives the tokens forwarded.
+    /// Tokens that [`Forward::single`] forwards.
+    fn single_cost(&self, problem: &Problem, part: usize, slot: usize) -> usize;
+
+    /// As [`Forward::allocation`] with one matrix quantized.
     fn single(
         &mut self,
         problem: &Problem,
@@ -50,7 +53,7 @@ pub(crate) trait Forward: fmt::Debug {
         slot: usize,
         choice: usize,
         into: &mut Sums,
-    ) -> Result<usize>;
+    ) -> Result<()>;
 
     /// Keeps the streams of these choices from now on, or of whatever ran last.
     fn pin(&mut self, choices: Option<&[usize]>);
@@ -300,6 +303,11 @@ impl Forward for ModelForward<'_> {
         self.base.score(&model, part, hidden, into)
     }
 
+    fn single_cost(&self, problem: &Problem, part: usize, slot: usize) -> usize {
+        let start = Start::at(problem.slots()[slot].id, self.base.n_blocks());
+        self.base.tokens(part, self.base.kept(start), true)
+    }
+
     fn single(
         &mut self,
         problem: &Problem,
@@ -307,7 +315,7 @@ impl Forward for ModelForward<'_> {
         slot: usize,
         choice: usize,
         into: &mut Sums,
-    ) -> Result<usize> {
+    ) -> Result<()> {
         let base = &self.base;
         let id = problem.slots()[slot].id;
         let mut model = base.model.clone();
@@ -318,8 +326,7 @@ impl Forward for ModelForward<'_> {
             Start::Block(block) => (block, base.parts[part].streams.0[block / base.stride].clone()),
         };
         let hidden = base.walk(&model, hidden, first, None)?;
-        base.score(&model, part, hidden, into)?;
-        Ok(base.tokens(part, start, true))
+        base.score(&model, part, hidden, into)
     }
 
     fn pin(&mut self, choices: Option<&[usize]>) {
