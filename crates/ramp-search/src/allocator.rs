@@ -25,7 +25,7 @@ pub struct SearchContext<'a> {
     /// How many choices of a slot the sensitivities are measured on.
     pub measurements: Measurements,
     sensitivity: Option<Sensitivity>,
-    /// Measured before, and what that cost; charged when it is asked for.
+    /// Measured before or here, and what that cost. What was measured before is charged when it is asked for.
     shared: Option<(Sensitivity, Ledger)>,
 }
 
@@ -52,6 +52,12 @@ impl<'a> SearchContext<'a> {
         Self { shared: Some((sensitivity, spent)), ..self }
     }
 
+    /// Sensitivities, and what they cost, for [`SearchContext::with_sensitivity`] of another search.
+    #[must_use]
+    pub const fn measurement(&self) -> Option<&(Sensitivity, Ledger)> {
+        self.shared.as_ref()
+    }
+
     /// The sensitivities, if somebody asked for them.
     #[must_use]
     pub const fn measured(&self) -> Option<&Sensitivity> {
@@ -71,7 +77,12 @@ impl<'a> SearchContext<'a> {
                 self.evaluator.charge(spent)?;
                 shared.clone()
             }
-            None => Sensitivity::measure(&mut self.evaluator, self.measurements, progress)?,
+            None => {
+                let before = *self.evaluator.ledger();
+                let measured = Sensitivity::measure(&mut self.evaluator, self.measurements, progress)?;
+                self.shared = Some((measured.clone(), self.evaluator.ledger().since(&before)));
+                measured
+            }
         };
         self.sensitivity = Some(measured.clone());
         Ok(measured)

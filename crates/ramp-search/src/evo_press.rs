@@ -56,6 +56,18 @@ impl EvoPress {
         Self { offspring: 16, stages: stages.into(), generations: 40, seed }
     }
 
+    /// What all generations cost at most, in evaluations on all windows.
+    #[must_use]
+    pub fn full_evaluations(&self) -> usize {
+        let (mut enter, mut scored, mut cost) = (self.offspring, 0.0, 0.0);
+        for stage in &self.stages {
+            cost += enter as f64 * (stage.windows - scored).max(0.0);
+            scored = stage.windows;
+            enter = enter.min(stage.survivors);
+        }
+        1 + (self.generations as f64 * cost).ceil() as usize
+    }
+
     fn search(&self, context: &mut SearchContext<'_>, progress: &mut ProgressFn<'_>) -> Result<()> {
         let problem = context.evaluator.problem();
         let all = context.evaluator.n_windows();

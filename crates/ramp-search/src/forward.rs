@@ -153,7 +153,7 @@ impl<'a> ModelForward<'a> {
         for range in parts(&base.windows) {
             let tokens = &base.windows.tokens()[range.clone()];
             let mut streams = Streams(Vec::new());
-            let last = base.walk(model, model.embed(tokens)?, 0, Some(&mut streams))?;
+            let last = base.walk(model, model.embed(tokens)?, 0, Some(&mut streams.0))?;
             let mut rows = Vec::new();
             for_each_rows_of(model, last, &base.windows, range.clone(), |part| {
                 nll.extend(part.nll()?);
@@ -206,7 +206,7 @@ impl<'a> ModelForward<'a> {
                 (0, model.embed(tokens)?, Streams(Vec::new()))
             }
         };
-        let last = base.walk(model, hidden, first, remember.then_some(&mut streams))?;
+        let last = base.walk(model, hidden, first, remember.then_some(&mut streams.0))?;
         if remember {
             self.references[part] = Some(Reference { choices: choices.to_vec(), streams });
         }
@@ -233,10 +233,10 @@ impl Base {
         model: &CausalLm,
         mut hidden: Tensor<3>,
         first: usize,
-        streams: Option<&mut Streams>,
+        streams: Option<&mut Vec<Tensor<3>>>,
     ) -> Result<Tensor<3>> {
         let n_blocks = self.n_blocks();
-        let Some(Streams(streams)) = streams else {
+        let Some(streams) = streams else {
             return Ok(model.run_blocks(hidden, first..n_blocks, &mut NoTap)?);
         };
         if streams.is_empty() {
@@ -401,7 +401,7 @@ mod tests {
         };
         assert_eq!(cut(8, 512), [0..1, 1..2, 2..4, 4..8]);
         assert_eq!(cut(8, 1024), [0..1, 1..2, 2..4, 4..6, 6..8]);
-        assert_eq!(cut(1, 16), [0..1]);
+        assert_eq!(cut(1, 16), vec![0..1; 1]);
         assert_eq!(cut(3, 16), [0..1, 1..2, 2..3]);
     }
 }

@@ -169,6 +169,12 @@ pub(crate) enum AllocatorArg {
     Sac,
     /// Measured sensitivities and an exact knapsack.
     Knapsack,
+    /// The measured knapsack, then exchanges between two layers as long as they help.
+    Polish,
+    /// EvoPress, an evolutionary search.
+    Evopress,
+    /// Errors weighted by the importance matrix and an exact knapsack: no evaluation.
+    Proxy,
     /// The same density of bits everywhere.
     Uniform,
 }
@@ -178,6 +184,9 @@ impl From<AllocatorArg> for AllocatorKind {
         match allocator {
             AllocatorArg::Sac => Self::Sac,
             AllocatorArg::Knapsack => Self::Knapsack,
+            AllocatorArg::Polish => Self::Polish,
+            AllocatorArg::Evopress => Self::Evopress,
+            AllocatorArg::Proxy => Self::Proxy,
             AllocatorArg::Uniform => Self::Uniform,
         }
     }

@@ -2,7 +2,7 @@
 
 use ramp_model::{LayerId, ModelConfig, Role};
 use ramp_quant::Rounding;
-use ramp_search::{Credit, Measurements, Problem, SacSearchConfig};
+use ramp_search::{Credit, EvoPress, Measurements, Polish, Problem, SacSearchConfig};
 use serde::Serialize;
 
 use super::{super::options::AllocatorKind, PlanOptions};
@@ -93,15 +93,21 @@ impl Work {
         let sac = SacSearchConfig::new(options.mode, 0);
         let is_sac = options.allocator == AllocatorKind::Sac;
         let measures = match options.allocator {
-            AllocatorKind::Uniform => false,
-            AllocatorKind::Knapsack => true,
+            AllocatorKind::Uniform | AllocatorKind::Proxy | AllocatorKind::Evopress => false,
+            AllocatorKind::Knapsack | AllocatorKind::Polish => true,
             AllocatorKind::Sac => sac.credit == Credit::Lagrangian,
         };
         let episodes = if is_sac { options.episodes.unwrap_or(sac.episodes) as u64 } else { 0 };
+        // At most: races and reused prefixes make it less.
+        let scored = match options.allocator {
+            AllocatorKind::Polish => Polish::default().trials as u64,
+            AllocatorKind::Evopress => EvoPress::new(0).full_evaluations() as u64,
+            _ => 0,
+        };
         let per_episode = sac.updates_per_episode.unwrap_or(problem.slots().len()) as u64;
         let pretraining = (sac.pretraining_updates + sac.cloning_steps) as u64;
         // The unquantized model, uniform, knapsack, every episode, the policy at its end.
-        let allocations = 2 + u64::from(measures) + episodes + u64::from(is_sac);
+        let allocations = 2 + u64::from(measures) + episodes + u64::from(is_sac) + scored;
         Self {
             calibration: windowed(options, config, options.calibration_tokens),
             sensitivity: if measures { sensitivity(problem, config, search) } else { 0 },
