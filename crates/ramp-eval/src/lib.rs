@@ -23,6 +23,6 @@ pub use moments::Moments;
 pub use perplexity::{Perplexity, TextPerplexity, TextSize, perplexity};
 pub use protocol::{Bos, Protocol, Scored, Windows, gptq_text};
 pub use quantiles::{Quantile, Quantiles};
-pub use significance::{PairedTest, Verdict};
+pub use significance::{MeanInterval, PairedTest, Verdict};
 pub use wikitext::{detokenize, pages};
 pub use window_losses::WindowLosses;

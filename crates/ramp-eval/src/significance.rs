@@ -78,6 +78,46 @@ impl PairedTest {
     }
 }
 
+/// Mean of some runs with the half width of its 95 % interval, by Student's t: the runs are the sample, and nothing is
+/// known of how they spread.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeanInterval {
+    /// Their mean.
+    pub mean: f64,
+    /// Half width of its 95 % interval; `None` of a single run, which tells nothing of the spread.
+    pub half_width: Option<f64>,
+    /// How many.
+    pub n: usize,
+}
+
+impl MeanInterval {
+    /// The interval of some numbers; `None` of nothing.
+    #[must_use]
+    pub fn new(values: &[f64]) -> Option<Self> {
+        let n = values.len();
+        if n == 0 {
+            return None;
+        }
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let half_width = (n > 1).then(|| {
+            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
+            student_t_quantile(n - 1) * (variance / n as f64).sqrt()
+        });
+        Some(Self { mean, half_width, n })
+    }
+}
+
+/// The t that 95 % of Student's distribution are within, by bisection.
+fn student_t_quantile(degrees: usize) -> f64 {
+    // Of one degree, the widest: 12.7.
+    let (mut low, mut high) = (0.0, 20.0);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if student_t_two_sided(middle, degrees as f64) > 0.05 { low = middle } else { high = middle }
+    }
+    high
+}
+
 /// `P(|T| >= |t|)` of Student's t: `I_{v / (v + t²)}(v / 2, 1 / 2)`.
 pub(crate) fn student_t_two_sided(t: f64, degrees: f64) -> f64 {
     if t.is_infinite() {
@@ -150,6 +190,21 @@ fn ln_gamma(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Quantiles from a table: 12.706 for one degree, 2.776 for four, 2.262 for nine.
+    #[test]
+    fn intervals_of_few_runs() {
+        for (degrees, t) in [(1, 12.706), (4, 2.776), (9, 2.262)] {
+            assert!((student_t_quantile(degrees) - t).abs() < 1e-3, "{degrees}");
+        }
+        let interval = MeanInterval::new(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        // The standard deviation is sqrt(2.5), the standard error sqrt(0.5).
+        assert_eq!((interval.mean, interval.n), (3.0, 5));
+        assert!((interval.half_width.unwrap() - 2.776 * 0.5f64.sqrt()).abs() < 1e-3);
+        assert_eq!(MeanInterval::new(&[7.0]).unwrap().half_width, None);
+        assert_eq!(MeanInterval::new(&[2.0, 2.0]).unwrap().half_width, Some(0.0));
+        assert!(MeanInterval::new(&[]).is_none());
+    }
 
     #[test]
     fn gamma_is_factorial() {

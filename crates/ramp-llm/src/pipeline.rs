@@ -10,6 +10,7 @@ mod options;
 mod plan;
 mod report;
 mod run;
+mod search;
 mod text;
 
 pub use ablate::{AblateOptions, Ablated, BlockTypes, ablate_folding};
@@ -20,4 +21,8 @@ pub use options::{AllocatorKind, QuantizeOptions, fold_of_mode};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};
 pub use run::{Step, StepFn, quantize};
-pub use text::{DEFAULT_TEXT, TextSplit, read_text};
+pub use search::{
+    BudgetSummary, FoundRun, Header, SearchAllocator, SearchOptions, SearchReport, SearchRun, SearchSummary,
+    SearchTexts, Selected, search,
+};
+pub use text::{DEFAULT_TEXT, SearchSplit, TextSplit, read_text};

@@ -39,10 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stats = CalibrationStats::default();
     let bank = WeightBank::build(&model, &stats, &problem, Rounding::Nearest, &mut |_| true)?;
     let mut evaluator = Evaluator::new(&model, &problem, &bank, windows.clone())?;
-    let mut episode = 0;
 
     println!("ready");
-    for line in io::stdin().lines() {
+    for (episode, line) in io::stdin().lines().enumerate() {
         line?;
         let start = Instant::now();
         let all = windows.tokens();
@@ -62,7 +61,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         let scoring = start.elapsed().as_secs_f64();
 
         // The embedding is the first slot and counts up, the others follow some pattern that never comes again.
-        episode += 1;
         let pattern = |slot: usize| if slot == 0 { episode } else { episode >> (slot % 16) };
         let choices: Choices = (0..problem.slots().len()).map(|slot| pattern(slot) % 2).collect();
         let (start, before) = (Instant::now(), evaluator.tokens_forwarded());

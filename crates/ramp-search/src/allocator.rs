@@ -8,6 +8,7 @@ use crate::{
     evaluator::{Evaluator, Score},
     history::TrainingLog,
     knapsack::knapsack,
+    ledger::Ledger,
     policy::Policy,
     problem::Choices,
     progress::ProgressFn,
@@ -25,6 +26,8 @@ pub struct SearchContext<'a> {
     /// How many choices of a slot the sensitivities are measured on.
     pub measurements: Measurements,
     sensitivity: Option<Sensitivity>,
+    /// Measured before or here, and what that cost. What was measured before is charged when it is asked for.
+    shared: Option<(Sensitivity, Ledger)>,
 }
 
 /// Gives the features of the problem's layers.
@@ -48,7 +51,26 @@ impl<'a> SearchContext<'a> {
     /// A context without measurements yet.
     #[must_use]
     pub const fn new(evaluator: Evaluator<'a>, features: &'a dyn Features) -> Self {
-        Self { evaluator, features, measurements: Measurements::Cheapest, sensitivity: None }
+        Self { evaluator, features, measurements: Measurements::Cheapest, sensitivity: None, shared: None }
+    }
+
+    /// Sensitivities that were measured before, on the same windows, and what that cost. A search that asks for them
+    /// pays for them, as if it had measured them itself.
+    #[must_use]
+    pub fn with_sensitivity(self, sensitivity: Sensitivity, spent: Ledger) -> Self {
+        Self { shared: Some((sensitivity, spent)), ..self }
+    }
+
+    /// Sensitivities, and what they cost, for [`SearchContext::with_sensitivity`] of another search.
+    #[must_use]
+    pub const fn measurement(&self) -> Option<&(Sensitivity, Ledger)> {
+        self.shared.as_ref()
+    }
+
+    /// The sensitivities, if somebody asked for them.
+    #[must_use]
+    pub const fn measured(&self) -> Option<&Sensitivity> {
+        self.sensitivity.as_ref()
     }
 
     /// The measured sensitivities; measured once and kept.
@@ -59,9 +81,66 @@ impl<'a> SearchContext<'a> {
         if let Some(known) = &self.sensitivity {
             return Ok(known.clone());
         }
-        let measured = Sensitivity::measure(&mut self.evaluator, self.measurements, progress)?;
+        let measured = match &self.shared {
+            Some((shared, spent)) => {
+                self.evaluator.charge(spent)?;
+                shared.clone()
+            }
+            None => {
+                let before = *self.evaluator.ledger();
+                let measured = Sensitivity::measure(&mut self.evaluator, self.measurements, progress)?;
+                self.shared = Some((measured.clone(), self.evaluator.ledger().since(&before)));
+                measured
+            }
+        };
         self.sensitivity = Some(measured.clone());
         Ok(measured)
+    }
+}
+
+impl SearchContext<'_> {
+    /// Least divergence so far, for reports of progress.
+    pub(crate) fn best_kld(&self) -> Option<f64> {
+        self.evaluator.best().map(|(_, score)| score.kld)
+    }
+
+    /// Scores the one allocation of a search that looks at no other.
+    pub(crate) fn found(&mut self, choices: Choices, origin: &str) -> Result<Found> {
+        let score = self.evaluator.score(&choices)?;
+        Ok(Found { choices, score, origin: origin.into(), curve: Vec::new(), policy: None })
+    }
+
+    /// The best allocation that the evaluator has seen, for a search that came to its end or to its limit.
+    pub(crate) fn settle(&self, name: &str, ended: Result<()>) -> Result<Found> {
+        match ended {
+            Ok(()) | Err(Error::TokenLimit { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let Some((choices, score)) = self.evaluator.best() else {
+            let limit = self.evaluator.limit().unwrap_or(0);
+            return Err(Error::TokenLimit { limit });
+        };
+        let at = self.evaluator.trace().last().map_or(0, |point| point.evaluations);
+        let origin = format!("{name}, evaluation {at}");
+        Ok(Found { choices: choices.clone(), score, origin, curve: Vec::new(), policy: None })
+    }
+}
+
+/// Runs an allocator until it ends or has forwarded `limit` tokens, whichever comes first, and gives the best allocation
+/// that was scored until then. Allocators that could go on forever go on until the limit.
+///
+/// # Errors
+/// As [`Allocator::allocate`]; [`Error::TokenLimit`] when not one allocation within the budget could be scored.
+pub fn allocate_within(
+    allocator: &mut dyn Allocator,
+    limit: Option<usize>,
+    context: &mut SearchContext<'_>,
+    progress: &mut ProgressFn<'_>,
+) -> Result<Found> {
+    context.evaluator.set_limit(limit);
+    match allocator.allocate(context, progress) {
+        Err(error @ Error::TokenLimit { .. }) => context.settle(allocator.name(), Err(error)),
+        other => other,
     }
 }
 
@@ -129,8 +208,7 @@ impl Allocator for Uniform {
 
     fn allocate(&mut self, context: &mut SearchContext<'_>, _progress: &mut ProgressFn<'_>) -> Result<Found> {
         let choices = uniform(context.evaluator.problem());
-        let score = context.evaluator.score(&choices)?;
-        Ok(Found { choices, score, origin: "uniform".into(), curve: Vec::new(), policy: None })
+        context.found(choices, "uniform")
     }
 }
 
@@ -146,7 +224,6 @@ impl Allocator for MeasuredKnapsack {
     fn allocate(&mut self, context: &mut SearchContext<'_>, progress: &mut ProgressFn<'_>) -> Result<Found> {
         let sensitivity = context.sensitivity(progress)?;
         let choices = knapsack(context.evaluator.problem(), &sensitivity);
-        let score = context.evaluator.score(&choices)?;
-        Ok(Found { choices, score, origin: "knapsack".into(), curve: Vec::new(), policy: None })
+        context.found(choices, "knapsack")
     }
 }

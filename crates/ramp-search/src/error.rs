@@ -10,18 +10,26 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Not even the cheapest allocation fits.
-    #[error("a budget of {budget} is below the floor: the smallest possible file needs {floor}")]
+    #[error(
+        "a budget of {budget} is below the floor: the smallest possible file needs {floor} (the largest has {ceiling})"
+    )]
     BudgetTooSmall {
         /// The budget, with its unit.
         budget: String,
         /// The floor, in the same unit.
         floor: String,
+        /// The ceiling, in the same unit.
+        ceiling: String,
     },
     /// The budget is above what the largest allocation uses.
-    #[error("a budget of {budget} is above the ceiling: the largest possible file has {ceiling}")]
+    #[error(
+        "a budget of {budget} is above the ceiling: the largest possible file has {ceiling} (the smallest needs {floor})"
+    )]
     BudgetTooLarge {
         /// The budget, with its unit.
         budget: String,
+        /// The floor, in the same unit.
+        floor: String,
         /// The ceiling, in the same unit.
         ceiling: String,
     },

@@ -271,16 +271,15 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// As [`Evaluator::score`].
     pub fn score_single(&mut self, slot: usize, choice: usize) -> Result<Score> {
-        self.afford(0)?;
+        let cost = |part| self.forward.single_cost(self.problem, part, slot);
+        self.afford((0..self.ends.len()).map(cost).sum())?;
         let start = Instant::now();
         let mut known = Known::default();
         for part in 0..self.ends.len() {
             let mut sums = known.sums.last().copied().unwrap_or_default();
+            known.tokens += self.forward.single_cost(self.problem, part, slot);
             match self.forward.single(self.problem, part, slot, choice, &mut sums) {
-                Ok(tokens) => {
-                    known.tokens += tokens;
-                    known.sums.push(sums);
-                }
+                Ok(()) => known.sums.push(sums),
                 Err(error) if is_non_finite(&error) => {
                     tracing::warn!(%error, layer = %self.problem.slots()[slot].id, "a single matrix is not finite");
                     known.broken = true;

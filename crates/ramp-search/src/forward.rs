@@ -42,7 +42,10 @@ pub(crate) trait Forward: fmt::Debug {
         into: &mut Sums,
     ) -> Result<()>;
 
-    /// As [`Forward::allocation`] with one matrix quantized. Gives the tokens forwarded.
+    /// Tokens that [`Forward::single`] forwards.
+    fn single_cost(&self, problem: &Problem, part: usize, slot: usize) -> usize;
+
+    /// As [`Forward::allocation`] with one matrix quantized.
     fn single(
         &mut self,
         problem: &Problem,
@@ -50,7 +53,7 @@ pub(crate) trait Forward: fmt::Debug {
         slot: usize,
         choice: usize,
         into: &mut Sums,
-    ) -> Result<usize>;
+    ) -> Result<()>;
 
     /// Keeps the streams of these choices from now on, or of whatever ran last.
     fn pin(&mut self, choices: Option<&[usize]>);
@@ -150,7 +153,7 @@ impl<'a> ModelForward<'a> {
         for range in parts(&base.windows, base.model.pace().tokens) {
             let tokens = &base.windows.tokens()[range.clone()];
             let mut streams = Streams(Vec::new());
-            let last = base.walk(model, model.embed(tokens)?, 0, Some(&mut streams))?;
+            let last = base.walk(model, model.embed(tokens)?, 0, Some(&mut streams.0))?;
             let mut rows = Vec::new();
             for_each_rows_of(model, last, &base.windows, range.clone(), |part| {
                 nll.extend(part.nll()?);
@@ -203,7 +206,7 @@ impl<'a> ModelForward<'a> {
                 (0, model.embed(tokens)?, Streams(Vec::new()))
             }
         };
-        let last = base.walk(model, hidden, first, remember.then_some(&mut streams))?;
+        let last = base.walk(model, hidden, first, remember.then_some(&mut streams.0))?;
         if remember {
             self.references[part] = Some(Reference { choices: choices.to_vec(), streams });
         }
@@ -230,10 +233,10 @@ impl Base {
         model: &CausalLm,
         mut hidden: Tensor<3>,
         first: usize,
-        streams: Option<&mut Streams>,
+        streams: Option<&mut Vec<Tensor<3>>>,
     ) -> Result<Tensor<3>> {
         let n_blocks = self.n_blocks();
-        let Some(Streams(streams)) = streams else {
+        let Some(streams) = streams else {
             return Ok(model.run_blocks(hidden, first..n_blocks, &mut NoTap)?);
         };
         if streams.is_empty() {
@@ -300,6 +303,11 @@ impl Forward for ModelForward<'_> {
         self.base.score(&model, part, hidden, into)
     }
 
+    fn single_cost(&self, problem: &Problem, part: usize, slot: usize) -> usize {
+        let start = Start::at(problem.slots()[slot].id, self.base.n_blocks());
+        self.base.tokens(part, self.base.kept(start), true)
+    }
+
     fn single(
         &mut self,
         problem: &Problem,
@@ -307,7 +315,7 @@ impl Forward for ModelForward<'_> {
         slot: usize,
         choice: usize,
         into: &mut Sums,
-    ) -> Result<usize> {
+    ) -> Result<()> {
         let base = &self.base;
         let id = problem.slots()[slot].id;
         let mut model = base.model.clone();
@@ -318,8 +326,7 @@ impl Forward for ModelForward<'_> {
             Start::Block(block) => (block, base.parts[part].streams.0[block / base.stride].clone()),
         };
         let hidden = base.walk(&model, hidden, first, None)?;
-        base.score(&model, part, hidden, into)?;
-        Ok(base.tokens(part, start, true))
+        base.score(&model, part, hidden, into)
     }
 
     fn pin(&mut self, choices: Option<&[usize]>) {
@@ -394,7 +401,7 @@ mod tests {
         };
         assert_eq!(cut(8, 512), [0..1, 1..2, 2..4, 4..8]);
         assert_eq!(cut(8, 1024), [0..1, 1..2, 2..4, 4..6, 6..8]);
-        assert_eq!(cut(1, 16), [0..1]);
+        assert_eq!(cut(1, 16), vec![0..1; 1]);
         assert_eq!(cut(3, 16), [0..1, 1..2, 2..3]);
     }
 }

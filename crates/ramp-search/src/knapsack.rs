@@ -1,5 +1,7 @@
 //! The allocation of least additive cost: a multiple-choice knapsack, solved exactly.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     problem::{Choices, Problem},
     sensitivity::Sensitivity,
@@ -105,6 +107,38 @@ pub fn shadow_price(problem: &Problem, sensitivity: &Sensitivity) -> f64 {
         }
     }
     high
+}
+
+/// How far a knapsack's allocation can be from the best one, as far as the sensitivities are true.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Cost that the sensitivities predict for the allocation, in nats where they are measured.
+    pub predicted: f64,
+    /// No allocation within the budget has a lower predicted cost.
+    pub lower_bound: f64,
+}
+
+impl Certificate {
+    /// The bound of the Lagrangian relaxation, `max_λ Σ_i min_c (s_i(c) + λ b_i(c)) - λ B` for λ >= 0: the budget `B`
+    /// is left away and its use has a price instead, so that any λ gives a lower bound. The λ taken is
+    /// [`shadow_price`].
+    #[must_use]
+    pub fn new(problem: &Problem, sensitivity: &Sensitivity, choices: &[usize]) -> Self {
+        let dual = |price: f64| -> f64 {
+            let least = (0..problem.slots().len()).map(|slot| {
+                let total = |choice: usize| {
+                    price.mul_add(problem.choice_cost(slot, choice) as f64, sensitivity.get(slot, choice))
+                };
+                (0..problem.slots()[slot].choices.len()).map(total).fold(f64::INFINITY, f64::min)
+            });
+            least.sum::<f64>() - price * problem.capacity() as f64
+        };
+        let predicted = sensitivity.predict(choices);
+        // At a price of zero it is the sum of the best choices, a bound, too.
+        let bound = dual(shadow_price(problem, sensitivity)).max(dual(0.0));
+        // Rounding may put the bound above the optimum by a few ulps.
+        Self { predicted, lower_bound: bound.min(predicted) }
+    }
 }
 
 const fn gcd(a: u64, b: u64) -> u64 {

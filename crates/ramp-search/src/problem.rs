@@ -108,6 +108,35 @@ pub struct Problem {
     unit: Unit,
 }
 
+/// Types of the two matrices outside of the blocks, where they are not searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fixed {
+    /// The embedding's, and a head's that is tied to it.
+    pub token_embd: Option<GgmlType>,
+    /// The head's.
+    pub output: Option<GgmlType>,
+}
+
+impl Fixed {
+    fn of(self, id: LayerId, tied: bool) -> Option<GgmlType> {
+        match id {
+            LayerId::TokenEmbd if tied => self.token_embd.or(self.output),
+            LayerId::TokenEmbd => self.token_embd,
+            LayerId::Output => self.output,
+            LayerId::Block { .. } => None,
+        }
+    }
+}
+
+/// The range of possible budgets, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ends {
+    /// Bytes of the file.
+    pub bytes: (u64, u64),
+    /// Bits per weight over all matrices.
+    pub bits_per_weight: (f64, f64),
+}
+
 /// What the budget counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
@@ -131,22 +160,89 @@ impl Problem {
         actions: &ActionSet,
         budget: Budget,
     ) -> Result<Self> {
+        Self::with_fixed(config, metadata, actions, Fixed::default(), budget)
+    }
+
+    /// As [`Problem::new`], with the embedding or the head stored as given and no part of the search. Their bytes count.
+    ///
+    /// # Errors
+    /// As [`Problem::new`]; when a fixed type has no encoder, or the model's head is tied to its embedding and two
+    /// types are given for it.
+    pub fn with_fixed(
+        config: &ModelConfig,
+        metadata: &Metadata,
+        actions: &ActionSet,
+        fixed: Fixed,
+        budget: Budget,
+    ) -> Result<Self> {
+        let problem = Self::without_budget(config, metadata, actions, fixed, unit_of(budget))?;
+        problem.with_budget(budget)
+    }
+
+    /// What no budget may be below and none above: the smallest and the largest file that the formats allow.
+    ///
+    /// # Errors
+    /// As [`Problem::with_fixed`], but for budgets.
+    pub fn ends(
+        config: &ModelConfig,
+        metadata: &Metadata,
+        actions: &ActionSet,
+        fixed: Fixed,
+    ) -> Result<Ends> {
+        let problem = Self::without_budget(config, metadata, actions, fixed, Unit::Bytes)?;
+        let (floor, ceiling) = (problem.floor(), problem.ceiling());
+        Ok(Ends {
+            bytes: (problem.file_bytes(&floor), problem.file_bytes(&ceiling)),
+            bits_per_weight: (problem.bits_per_weight(&floor), problem.bits_per_weight(&ceiling)),
+        })
+    }
+
+    /// The same layers and formats under another budget.
+    ///
+    /// # Errors
+    /// As [`Problem::new`], and when the budget counts something else: mean bits instead of bytes, or the other way.
+    pub fn with_budget(&self, budget: Budget) -> Result<Self> {
+        if unit_of(budget) != self.unit {
+            return Err(Error::OtherProblem);
+        }
         budget.validate().map_err(|_| Error::Budget(budget.to_string()))?;
-        let unit = if matches!(budget, Budget::MeanBits(_)) { Unit::MilliBits } else { Unit::Bytes };
+        let mut problem = Self { budget, ..self.clone() };
+        problem.capacity = problem.resolve(budget);
+        problem.check_range()?;
+        Ok(problem)
+    }
+
+    fn without_budget(
+        config: &ModelConfig,
+        metadata: &Metadata,
+        actions: &ActionSet,
+        fixed: Fixed,
+        unit: Unit,
+    ) -> Result<Self> {
+        if config.tie_word_embeddings
+            && fixed.output.is_some_and(|ty| fixed.token_embd.is_some_and(|e| e != ty))
+        {
+            let (layer, format) =
+                (LayerId::Output.to_string(), fixed.output.map_or_else(String::new, |ty| ty.to_string()));
+            return Err(Error::NotAnOption { layer, format });
+        }
         let alignment = alignment(metadata);
         let slots = config
             .layers()
             .into_iter()
-            .map(|id| slot(config, id, actions, unit, alignment))
+            .map(|id| match fixed.of(id, config.tie_word_embeddings) {
+                Some(ty) => slot(config, id, &ActionSet::new(vec![ty])?, unit, alignment),
+                None => slot(config, id, actions, unit, alignment),
+            })
             .collect::<Result<Vec<_>>>()?;
+        // Any budget: the one that is asked for comes later.
+        let budget = Budget::Bytes(u64::MAX);
         let mut problem =
             Self { slots, fixed_bytes: 0, actions: actions.clone(), budget, capacity: u64::MAX, unit };
         let floor = problem.floor();
         let matrices: u64 = problem.matrix_bytes(&floor);
         let types = problem.allocation(&floor).tensor_types()?;
         problem.fixed_bytes = file_bytes(config, metadata, &types)? - matrices;
-        problem.capacity = problem.resolve(budget);
-        problem.check_range()?;
         Ok(problem)
     }
 
@@ -293,19 +389,24 @@ impl Problem {
             Budget::BitsPerWeight(_) => format!("{:.4} bits per weight", self.bits_per_weight(choices)),
             Budget::MeanBits(_) => format!("{:.4} mean bits", self.allocation(choices).mean_bits()),
         };
-        if let Budget::Bytes(bytes) = self.budget
-            && bytes < self.file_bytes(&floor)
-        {
-            return Err(Error::BudgetTooSmall { budget: self.budget.to_string(), floor: show(&floor) });
+        let below = match self.budget {
+            Budget::Bytes(bytes) => bytes < self.file_bytes(&floor),
+            _ => !self.fits(&floor),
+        };
+        let above = self.cost(&ceiling) < self.capacity;
+        let (budget, floor, ceiling) = (self.budget.to_string(), show(&floor), show(&ceiling));
+        if below {
+            Err(Error::BudgetTooSmall { budget, floor, ceiling })
+        } else if above {
+            Err(Error::BudgetTooLarge { budget, floor, ceiling })
+        } else {
+            Ok(())
         }
-        if !self.fits(&floor) {
-            return Err(Error::BudgetTooSmall { budget: self.budget.to_string(), floor: show(&floor) });
-        }
-        if self.cost(&ceiling) < self.capacity {
-            return Err(Error::BudgetTooLarge { budget: self.budget.to_string(), ceiling: show(&ceiling) });
-        }
-        Ok(())
     }
+}
+
+const fn unit_of(budget: Budget) -> Unit {
+    if matches!(budget, Budget::MeanBits(_)) { Unit::MilliBits } else { Unit::Bytes }
 }
 
 /// Size of the file that `types` gives, to the byte.

@@ -14,6 +14,8 @@ pub enum Stage {
     WarmStart,
     /// Reinforcement learning; units are episodes.
     Episodes,
+    /// Any other search; units are rounds of it, `usize::MAX` in all where a limit of tokens ends it.
+    Search,
 }
 
 /// One report of progress.

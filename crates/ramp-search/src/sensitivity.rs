@@ -6,6 +6,7 @@ use crate::{
     bank::WeightBank,
     error::Result,
     evaluator::Evaluator,
+    problem::Problem,
     progress::{ProgressFn, Stage, report},
 };
 
@@ -67,6 +68,21 @@ impl Sensitivity {
             cost.push(row);
         }
         Ok(Self { cost })
+    }
+
+    /// A proxy without any forward pass: the error of a choice's output, `Σ_ij (W - Q(W))_ij² E[x_j²]` with the
+    /// imatrix's `E[x_j²]`, relative to the output itself, times the share that the matrix has in the weights of the
+    /// blocks, with which the outputs of large matrices count more.
+    ///
+    /// # Errors
+    /// When the bank was built without a choice.
+    pub fn proxy(problem: &Problem, bank: &WeightBank) -> Result<Self> {
+        let total: u64 = problem.slots().iter().map(|slot| slot.weights).sum();
+        let cost = problem.slots().iter().enumerate().map(|(slot, options)| {
+            let share = options.weights as f64 / total as f64;
+            (0..options.choices.len()).map(|choice| Ok(share * bank.relative_error(slot, choice)?)).collect()
+        });
+        Ok(Self { cost: cost.collect::<Result<_>>()? })
     }
 
     /// Costs given from outside, by slot and choice.

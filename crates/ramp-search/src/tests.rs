@@ -1,6 +1,9 @@
 //! Allocators on a problem small enough to enumerate.
 
+mod allocators;
 mod evaluator;
+mod invariants;
+mod synthetic;
 
 use std::path::Path;
 
@@ -11,8 +14,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    ActionSet, Choices, Problem, Sensitivity, bin_centre, equal_bins, fill, knapsack, nearest, project,
-    shadow_price, uniform,
+    ActionSet, Choices, Fixed, Problem, Sensitivity, bin_centre, equal_bins, fill, knapsack, nearest,
+    project, shadow_price, uniform,
 };
 
 fn config(json: &str) -> ModelConfig {
@@ -137,6 +140,60 @@ fn impossible_budgets_name_the_limit() {
     assert!(error(Budget::BitsPerWeight(9.0)).contains("above the ceiling"));
     assert!(error(Budget::MeanBits(2.5)).contains("needs 3.0000 mean bits"));
     assert!(error(Budget::BitsPerWeight(f64::NAN)).contains("NaN"));
+}
+
+#[test]
+fn an_impossible_budget_names_both_ends() {
+    let ends = Problem::ends(&nano(), &Metadata::new(), &ActionSet::paper(), Fixed::default()).unwrap();
+    let (floor, ceiling) = ends.bits_per_weight;
+    assert_eq!((floor, ceiling), (3.4375, 6.5625));
+    for bits in [3.0, 9.0] {
+        let budget = Budget::BitsPerWeight(bits);
+        let error = Problem::new(&nano(), &Metadata::new(), &ActionSet::paper(), budget).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("3.4375 bits per weight") && message.contains("6.5625 bits"), "{message}");
+    }
+    for (bytes, good) in
+        [(ends.bytes.0 - 1, false), (ends.bytes.0, true), (ends.bytes.1, true), (ends.bytes.1 + 1, false)]
+    {
+        let budget = Budget::Bytes(bytes);
+        let problem = Problem::new(&nano(), &Metadata::new(), &ActionSet::paper(), budget);
+        assert_eq!(problem.is_ok(), good, "{bytes}");
+    }
+}
+
+#[test]
+fn embedding_and_head_can_be_fixed() {
+    let fixed = Fixed { token_embd: Some(GgmlType::Q8_0), output: Some(GgmlType::Q6_K) };
+    let actions = ActionSet::new(vec![GgmlType::Q3_K, GgmlType::Q4_K]).unwrap();
+    let budget = Budget::BitsPerWeight(4.8);
+    let problem = Problem::with_fixed(&small(), &Metadata::new(), &actions, fixed, budget).unwrap();
+    let slots = problem.slots();
+    let only = |ty| [Format::Ggml(ty)];
+    let formats = |slot: &crate::Slot| slot.choices.iter().map(|choice| choice.format).collect::<Vec<_>>();
+    assert_eq!(formats(&slots[0]), only(GgmlType::Q8_0));
+    assert_eq!(formats(slots.last().unwrap()), only(GgmlType::Q6_K));
+    assert!(slots[1..slots.len() - 1].iter().all(|slot| slot.choices.len() == 2));
+    // Their bytes count, and every way to spend the rest holds the budget.
+    let choices = uniform(&problem);
+    assert!(problem.fits(&choices) && problem.bits_per_weight(&choices) > 4.5);
+    let types = problem.allocation(&choices).tensor_types().unwrap();
+    assert_eq!(types[&LayerId::Output], GgmlType::Q6_K);
+
+    let unknown = Fixed { output: Some(GgmlType::IQ2_XS), ..Fixed::default() };
+    let error = Problem::with_fixed(&small(), &Metadata::new(), &actions, unknown, budget).unwrap_err();
+    assert_eq!(error.to_string(), "IQ2_XS has no encoder");
+}
+
+#[test]
+fn one_problem_many_budgets() {
+    let first = problem(&nano(), Budget::BitsPerWeight(4.5));
+    let second = first.with_budget(Budget::BitsPerWeight(3.7)).unwrap();
+    let fresh = problem(&nano(), Budget::BitsPerWeight(3.7));
+    assert_eq!((second.slots(), second.capacity()), (fresh.slots(), fresh.capacity()));
+    let error = first.with_budget(Budget::MeanBits(4.0)).unwrap_err().to_string();
+    assert!(error.contains("other layers or formats"), "{error}");
+    assert!(first.with_budget(Budget::BitsPerWeight(0.1)).is_err());
 }
 
 #[test]

@@ -186,6 +186,12 @@ pub(crate) enum AllocatorArg {
     Ppo,
     /// Measured sensitivities and an exact knapsack.
     Knapsack,
+    /// The measured knapsack, then exchanges between two layers as long as they help.
+    Polish,
+    /// EvoPress, an evolutionary search.
+    Evopress,
+    /// Errors weighted by the importance matrix and an exact knapsack: no evaluation.
+    Proxy,
     /// The same density of bits everywhere.
     Uniform,
 }
@@ -197,6 +203,9 @@ impl From<AllocatorArg> for AllocatorKind {
             AllocatorArg::Discrete => Self::Discrete,
             AllocatorArg::Ppo => Self::Ppo,
             AllocatorArg::Knapsack => Self::Knapsack,
+            AllocatorArg::Polish => Self::Polish,
+            AllocatorArg::Evopress => Self::Evopress,
+            AllocatorArg::Proxy => Self::Proxy,
             AllocatorArg::Uniform => Self::Uniform,
         }
     }

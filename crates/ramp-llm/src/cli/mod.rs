@@ -18,6 +18,7 @@ mod panics;
 mod plan;
 mod progress;
 mod quantize;
+mod search;
 mod size;
 mod summary;
 mod table;
@@ -48,6 +49,8 @@ enum Command {
     /// Measure what a part of the method is worth, by leaving it out or changing it.
     #[command(subcommand)]
     Ablate(ablate::Ablate),
+    /// Compare searches for an allocation, at equal bytes and equal tokens.
+    Search(Box<search::Args>),
     /// Gather activation statistics and an importance matrix from a text.
     Calibrate(calibrate::Args),
     /// Tell sizes, memory and time of a quantization without reading weights.
@@ -81,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Eval(args) => eval::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Ablate(ablate) => ablate::run(&ablate),
+            Command::Search(args) => search::run(*args),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),

@@ -20,6 +20,12 @@ pub enum AllocatorKind {
     Ppo,
     /// Measured sensitivities and an exact knapsack.
     Knapsack,
+    /// The measured knapsack, then exchanges between two layers as long as they help.
+    Polish,
+    /// EvoPress, an evolutionary search.
+    Evopress,
+    /// Errors weighted by the importance matrix and an exact knapsack: no evaluation.
+    Proxy,
     /// The same density of bits everywhere.
     Uniform,
 }
@@ -39,6 +45,9 @@ impl AllocatorKind {
             Self::Discrete => "discrete",
             Self::Ppo => "ppo",
             Self::Knapsack => "knapsack",
+            Self::Polish => "polish",
+            Self::Evopress => "evopress",
+            Self::Proxy => "proxy",
             Self::Uniform => "uniform",
         }
     }
@@ -132,11 +141,11 @@ pub fn fold_of_mode(mode: Mode, actions: &ActionSet) -> Option<FoldConfig> {
 }
 
 #[cfg(feature = "flex")]
-fn agent_device(_model: &Device) -> Device {
+pub(super) fn agent_device(_model: &Device) -> Device {
     Device::flex()
 }
 
 #[cfg(not(feature = "flex"))]
-fn agent_device(model: &Device) -> Device {
+pub(super) fn agent_device(model: &Device) -> Device {
     model.clone()
 }

@@ -6,7 +6,7 @@ use ramp_eval::Comparison;
 use ramp_model::LayerId;
 use ramp_quant::{Budget, Format, Rounding};
 use ramp_search::{CurvePoint, Score};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The result of a quantization run.
 #[derive(Clone, Debug, Serialize)]
@@ -84,7 +84,7 @@ pub struct Candidate {
 }
 
 /// Quality against the unquantized model on held-out windows.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
     /// Perplexity.
     pub perplexity: f64,

@@ -7,8 +7,9 @@ use ramp_gguf::GgmlType;
 use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gguf_metadata, write_gguf};
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
-    ActionSet, Allocator, Categorical, Evaluator, Found, MeasuredKnapsack, ModelFeatures, Policy, Problem,
-    Progress, Sac, SacSearchConfig, SearchContext, Stage, Uniform, WalkSearchConfig, WeightBank,
+    ActionSet, Allocator, Categorical, Evaluator, EvoPress, Found, MeasuredKnapsack, ModelFeatures, Policy,
+    Polish, Problem, Progress, ProxyKnapsack, Sac, SacSearchConfig, SearchContext, Stage, Uniform,
+    WalkSearchConfig, WeightBank,
 };
 
 use sha2::{Digest, Sha256};
@@ -82,25 +83,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     }
     clock.lap("fold");
 
-    let mut search_progress = |p: Progress| {
-        progress(Step {
-            name: match p.stage {
-                Stage::Encode => "encode",
-                Stage::Sensitivity => "sensitivity",
-                Stage::WarmStart => "warm start",
-                _ => "search",
-            },
-            unit: match p.stage {
-                Stage::Encode => "matrices",
-                Stage::Sensitivity => "evaluations",
-                Stage::WarmStart => "gradient steps",
-                _ => "episodes",
-            },
-            done: p.done,
-            total: p.total,
-            best_kld: p.best_kld,
-        })
-    };
+    let mut search_progress = |p: Progress| progress(step_of(p));
     let features = ModelFeatures { model: &model, stats: &stats, problem: &problem };
     let allocated = match &policy {
         Some(policy) => Some(policy.allocate(&problem, &features)?),
@@ -166,6 +149,17 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             let found = search.allocate(&mut context, &mut search_progress)?;
             log = search.take_log();
             (kind.name(), found)
+        }
+        (None, AllocatorKind::Proxy) => {
+            ("proxy", ProxyKnapsack.allocate(&mut context, &mut search_progress)?)
+        }
+        (None, AllocatorKind::Polish) => {
+            let knapsack = MeasuredKnapsack.allocate(&mut context, &mut search_progress)?;
+            candidate("knapsack", &knapsack);
+            ("polish", Polish::default().allocate(&mut context, &mut search_progress)?)
+        }
+        (None, AllocatorKind::Evopress) => {
+            ("evopress", EvoPress::new(options.seed).allocate(&mut context, &mut search_progress)?)
         }
     };
     if allocator != "uniform" {
@@ -248,6 +242,18 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     })
 }
 
+/// A library's report of progress as a step of the run.
+pub(super) const fn step_of(p: Progress) -> Step {
+    let (name, unit) = match p.stage {
+        Stage::Encode => ("encode", "matrices"),
+        Stage::Sensitivity => ("sensitivity", "evaluations"),
+        Stage::WarmStart => ("warm start", "gradient steps"),
+        Stage::Search => ("search", "rounds"),
+        _ => ("search", "episodes"),
+    };
+    Step { name, unit, done: p.done, total: p.total, best_kld: p.best_kld }
+}
+
 /// Whether a way of rounding needs the Gram matrices.
 pub(super) const fn needs_gram(rounding: Rounding) -> bool {
     matches!(rounding, Rounding::Gptq(_))
@@ -268,7 +274,7 @@ pub(super) fn calibrate(
 }
 
 /// Quantizing what is quantized already only loses.
-fn refuse_quantized(files: &ModelFiles) -> Result<()> {
+pub(super) fn refuse_quantized(files: &ModelFiles) -> Result<()> {
     let Some(gguf) = files.gguf() else { return Ok(()) };
     let plain = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
     match gguf.tensors().iter().find(|tensor| !plain.contains(&tensor.ty)) {
@@ -283,7 +289,12 @@ fn refuse_quantized(files: &ModelFiles) -> Result<()> {
 /// The hash of a file, as hexadecimal digits.
 fn sha256(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&Sha256::digest(&bytes)))
+}
+
+/// Hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An unwritable output is found before the search, not after it.
@@ -333,9 +344,9 @@ fn layers(config: &ModelConfig, problem: &Problem, choices: &[usize]) -> Vec<Lay
 }
 
 /// Wall-clock time of each step.
-struct Clock {
+pub(super) struct Clock {
     last: Instant,
-    laps: Vec<(String, f64)>,
+    pub(super) laps: Vec<(String, f64)>,
 }
 
 impl Default for Clock {
@@ -345,7 +356,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    fn lap(&mut self, name: &str) {
+    pub(super) fn lap(&mut self, name: &str) {
         let now = Instant::now();
         self.laps.push((name.to_owned(), now.duration_since(self.last).as_secs_f64()));
         self.last = now;

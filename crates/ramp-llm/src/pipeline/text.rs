@@ -1,11 +1,14 @@
 //! One text for calibration, search and report, in disjoint windows.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ramp_eval::{Bos, Protocol, Scored, Windows};
 use ramp_model::Tokenizer;
 
-use super::options::QuantizeOptions;
+use super::{options::QuantizeOptions, search::SearchTexts};
 use crate::error::{Error, Result};
 
 /// The text that comes with RAMP, sampled from its embedded model. A text like those that the quantized model
@@ -65,6 +68,105 @@ impl TextSplit {
             report: at_most(all.strided(report_at, parts), options.report_tokens),
         })
     }
+}
+
+/// The windows of a comparison of searches. No window is in two parts, unless the search is rewarded on the test text.
+#[derive(Clone, Debug)]
+pub struct SearchSplit {
+    /// For activation statistics.
+    pub calibration: Windows,
+    /// For the score of an allocation.
+    pub search: Windows,
+    /// For the choice among allocations.
+    pub selection: Windows,
+    /// For the report.
+    pub report: Windows,
+    /// Things to know.
+    pub warnings: Vec<String>,
+}
+
+impl SearchSplit {
+    /// Reads and cuts the texts. Parts that have the same text, by whatever name, share it: one window of eight each for
+    /// search, selection and report, and all others for calibration; without calibration, in turns.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not UTF-8, or is too short; when the text of the search is the test text, given as
+    /// such, and `reward_on_test_text` does not say so.
+    pub fn new(texts: &SearchTexts, tokenizer: &Tokenizer, max_ctx: usize) -> Result<Self> {
+        let read = |path: &Option<PathBuf>| -> Result<(PathBuf, String)> {
+            match path.as_ref().or(texts.text.as_ref()) {
+                Some(path) => Ok((path.clone(), read_text(path)?)),
+                None => Ok((PathBuf::from("built-in text"), DEFAULT_TEXT.to_owned())),
+            }
+        };
+        // In the order of `Part`.
+        let sources = [&texts.text, &texts.search, &texts.selection, &texts.report].map(read);
+        let [calibration, search, selection, report] = sources;
+        let sources = [calibration?, search?, selection?, report?];
+        let is_test = |part: usize| texts.report.is_some() && sources[part].1 == sources[3].1;
+        if !texts.reward_on_test_text {
+            let named = [(1, &texts.search, "search"), (2, &texts.selection, "selection")];
+            for (part, own, name) in named {
+                if is_test(part) && (own.is_some() || texts.text.is_some()) {
+                    let why = format!(
+                        "is the test text and the {name} text: what is chosen by it cannot be tested on it (leave the test \
+                         text out to split one text, or say --reward-on-test-text)"
+                    );
+                    return Err(Error::Text { path: sources[part].0.clone(), why });
+                }
+            }
+        }
+        let ctx = texts.ctx.min(max_ctx);
+        let limits =
+            [texts.calibration_tokens, texts.search_tokens, texts.selection_tokens, texts.report_tokens];
+        let part = |part: usize| -> Result<Windows> {
+            let (path, text) = &sources[part];
+            let sharing: Vec<usize> = (0..4).filter(|&other| sources[other].1 == *text).collect();
+            let all = cut(path, text, tokenizer, ctx, sharing.len())?;
+            let own = all.filtered(|window| owner(window, all.len(), &sharing) == part);
+            let keep = (limits[part] / ctx).max(1);
+            let step = own.len().div_ceil(keep);
+            Ok(own.strided(0, step))
+        };
+        let report = part(3)?;
+        let search = if texts.reward_on_test_text { report.clone() } else { part(1)? };
+        let mut warnings = Vec::new();
+        if texts.text.is_none() {
+            warnings
+                .push("calibrated on RAMP's built-in text; pass a text like those the model will see".into());
+        }
+        Ok(Self { calibration: part(0)?, search, selection: part(2)?, report, warnings })
+    }
+}
+
+/// Which of the parts that share a text a window belongs to: 0 is calibration, then search, selection and report.
+fn owner(window: usize, windows: usize, sharing: &[usize]) -> usize {
+    match sharing {
+        [only] => *only,
+        [0, others @ ..] => {
+            // In every group of windows, the others are spread over it.
+            let parts = PARTS.min(windows).max(sharing.len());
+            let place = window % parts;
+            let turn = (0..others.len()).find(|turn| turn * parts / others.len() == place);
+            turn.map_or(0, |turn| others[turn])
+        }
+        _ => sharing[window % sharing.len()],
+    }
+}
+
+fn cut(path: &Path, text: &str, tokenizer: &Tokenizer, ctx: usize, min_windows: usize) -> Result<Windows> {
+    let tokens = tokenizer.encode(text)?;
+    let protocol =
+        Protocol { ctx, bos: Bos::ReplaceFirst, scored: Scored::All, min_windows, max_windows: None };
+    protocol.windows(&tokens, tokenizer.leading_bos()).map_err(|error| match error {
+        ramp_eval::Error::TextTooShort { tokens, needed, .. } => Error::Text {
+            path: path.to_owned(),
+            why: format!(
+                "has {tokens} tokens, at least {needed} are needed ({min_windows} windows of {ctx})"
+            ),
+        },
+        other => other.into(),
+    })
 }
 
 /// Reads a text file.

@@ -2,7 +2,7 @@
 
 use ramp_model::{LayerId, ModelConfig, Role};
 use ramp_quant::Rounding;
-use ramp_search::{Credit, Measurements, Problem, SacSearchConfig, WalkSearchConfig};
+use ramp_search::{Credit, EvoPress, Measurements, Polish, Problem, SacSearchConfig, WalkSearchConfig};
 use serde::Serialize;
 
 use super::{super::options::AllocatorKind, PlanOptions};
@@ -96,7 +96,11 @@ impl Work {
             (walk.episodes, walk.updates_per_episode, pretraining)
         };
         let (episodes, per_episode, pretraining) = match options.allocator {
-            AllocatorKind::Uniform | AllocatorKind::Knapsack => (0, Some(0), 0),
+            AllocatorKind::Uniform
+            | AllocatorKind::Knapsack
+            | AllocatorKind::Proxy
+            | AllocatorKind::Polish
+            | AllocatorKind::Evopress => (0, Some(0), 0),
             AllocatorKind::Sac => {
                 (sac.episodes, sac.updates_per_episode, sac.pretraining_updates + sac.cloning_steps)
             }
@@ -104,16 +108,25 @@ impl Work {
             AllocatorKind::Ppo => of_walk(&WalkSearchConfig::ppo(0)),
         };
         let measures = match options.allocator {
-            AllocatorKind::Uniform => false,
-            AllocatorKind::Knapsack | AllocatorKind::Discrete | AllocatorKind::Ppo => true,
+            AllocatorKind::Uniform | AllocatorKind::Proxy | AllocatorKind::Evopress => false,
+            AllocatorKind::Knapsack
+            | AllocatorKind::Polish
+            | AllocatorKind::Discrete
+            | AllocatorKind::Ppo => true,
             AllocatorKind::Sac => sac.credit == Credit::Lagrangian,
         };
         let learns = options.allocator.learns();
         let episodes = if learns { options.episodes.unwrap_or(episodes) as u64 } else { 0 };
+        // At most: races and reused prefixes make it less.
+        let scored = match options.allocator {
+            AllocatorKind::Polish => Polish::default().trials as u64,
+            AllocatorKind::Evopress => EvoPress::new(0).full_evaluations() as u64,
+            _ => 0,
+        };
         let per_episode = per_episode.unwrap_or(problem.slots().len()) as u64;
         let pretraining = pretraining as u64;
         // The unquantized model, uniform, knapsack, every episode, the policy at its end.
-        let allocations = 2 + u64::from(measures) + episodes + u64::from(learns);
+        let allocations = 2 + u64::from(measures) + episodes + u64::from(learns) + scored;
         Self {
             calibration: windowed(options, config, options.calibration_tokens),
             sensitivity: if measures { sensitivity(problem, config, search) } else { 0 },

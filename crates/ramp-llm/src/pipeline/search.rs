@@ -1,0 +1,229 @@
+//! Many searches on one model, at equal bytes and, if asked, equal tokens.
+//!
+//! Calibration, folding, every matrix in every format, the unquantized model's distributions and the sensitivities are
+//! made once for all budgets and searches.
+
+mod log;
+mod options;
+mod report;
+
+use std::{collections::HashMap, time::Instant};
+
+use ramp_eval::{Windows, compare};
+use ramp_model::{CausalLm, ModelFiles, gguf_metadata};
+use ramp_quant::fold;
+use ramp_search::{
+    Certificate, Choices, Error as SearchError, Evaluator, Ledger, ModelFeatures, Problem, SearchContext,
+    Sensitivity, WeightBank, allocate_within,
+};
+use sha2::{Digest, Sha256};
+
+use self::log::Log;
+pub use self::{
+    log::Header,
+    options::{SearchAllocator, SearchOptions, SearchTexts},
+    report::{BudgetSummary, FoundRun, SearchReport, SearchRun, SearchSummary, Selected},
+};
+use super::{
+    metadata::Making,
+    report::Quality,
+    run::{Clock, Step, StepFn, calibrate, hex, needs_gram, refuse_quantized, step_of},
+    text::SearchSplit,
+};
+use crate::error::Result;
+
+/// Runs every search under every budget with every seed, unless the log has it.
+///
+/// # Errors
+/// When the model, a text, a budget or the log is not usable; when a step fails; or when `progress` stops the run. What
+/// was finished is in the log then.
+pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<SearchReport> {
+    let mut clock = Clock::default();
+    let files = ModelFiles::open(&options.model)?;
+    refuse_quantized(&files)?;
+    let config = files.config().clone();
+    // The size of the metadata does not depend on these.
+    let making = Making {
+        mode: ramp_search::Mode::Sound,
+        allocator: "search",
+        seed: 0,
+        folded: options.fold.is_some(),
+        rounding: options.rounding,
+        command: String::new(),
+        policy_sha256: None,
+        dataset: String::new(),
+    };
+    let metadata = making.metadata(gguf_metadata(&files)?, &config, None)?;
+    let (actions, fixed) = (&options.actions, options.fixed);
+    let ends = Problem::ends(&config, &metadata, actions, fixed)?;
+    let problems: Vec<Problem> = options
+        .budgets
+        .iter()
+        .map(|&budget| Problem::with_fixed(&config, &metadata, actions, fixed, budget))
+        .collect::<ramp_search::Result<_>>()?;
+    let Some(first) = problems.first() else { return Err(SearchError::Budget("nothing".into()).into()) };
+    let split = SearchSplit::new(&options.texts, &files.tokenizer()?, config.max_position_embeddings)?;
+
+    let base = files.load(&options.device)?;
+    let parts = [&split.calibration, &split.search, &split.selection, &split.report];
+    let header = Header::new(options, actions, model_hash(&base)?, parts.map(windows_hash));
+    let mut log = Log::open(options.log.as_deref(), header.clone())?;
+    let resumed = log.runs.len();
+    clock.lap("load");
+
+    let mut stats = calibrate(&base, &split.calibration, needs_gram(options.rounding), progress)?;
+    let mut model = base.clone();
+    if let Some(fold_config) = &options.fold {
+        fold(&mut model, &mut stats, fold_config)?;
+    }
+    clock.lap("calibrate");
+    let bank = WeightBank::build(&model, &stats, first, options.rounding, &mut |p| progress(step_of(p)))?;
+    clock.lap("encode");
+
+    let evaluator = Evaluator::new(&model, first, &bank, split.search.clone())?;
+    let mut held_out =
+        HeldOut { base: &base, model: &model, bank: &bank, split: &split, known: HashMap::new() };
+    let mut sensitivity: Option<(Sensitivity, Ledger)> = None;
+    for problem in &problems {
+        let features = ModelFeatures { model: &model, stats: &stats, problem };
+        for &allocator in &options.allocators {
+            let seeds = if allocator.is_random() { options.seeds } else { 1 };
+            for seed in 0..seeds {
+                let is_it = |run: &SearchRun| {
+                    (run.allocator, run.budget, run.seed) == (allocator, problem.budget(), seed)
+                };
+                if log.runs.iter().any(is_it) {
+                    continue;
+                }
+                let mut context = SearchContext::new(evaluator.for_problem(problem)?, &features);
+                if let Some((known, spent)) = &sensitivity {
+                    context = context.with_sensitivity(known.clone(), *spent);
+                }
+                let start = Instant::now();
+                let mut search = allocator.make(seed, &config, &files.name(), &options.agent_device);
+                let mut tick = |p| progress(step_of(p));
+                let ended = allocate_within(search.as_mut(), options.tokens, &mut context, &mut tick);
+                let found = match ended {
+                    Ok(found) => Some(found),
+                    Err(SearchError::TokenLimit { .. }) => None,
+                    Err(error) => return Err(error.into()),
+                };
+                let seconds = start.elapsed().as_secs_f64();
+                let found = match found {
+                    None => None,
+                    Some(found) => {
+                        let (selection, report) = held_out.quality(problem, &found.choices, progress)?;
+                        let certify = |s| Certificate::new(problem, s, &found.choices);
+                        Some(FoundRun {
+                            origin: found.origin,
+                            file_bytes: problem.file_bytes(&found.choices),
+                            bits_per_weight: problem.bits_per_weight(&found.choices),
+                            search: found.score,
+                            selection,
+                            report,
+                            ledger: *context.evaluator.ledger(),
+                            trace: context.evaluator.trace().to_vec(),
+                            curve: found.curve,
+                            certificate: context.measured().map(certify),
+                            allocation: problem.allocation(&found.choices),
+                        })
+                    }
+                };
+                if sensitivity.is_none() {
+                    sensitivity = context.measurement().cloned();
+                }
+                log.push(SearchRun { allocator, budget: problem.budget(), seed, found, seconds })?;
+            }
+        }
+    }
+    clock.lap("search");
+    let base_perplexity = held_out.base_perplexity(progress)?;
+    clock.lap("evaluate");
+
+    let mut warnings = split.warnings;
+    if options.texts.reward_on_test_text {
+        warnings.push("the search was rewarded on the test windows: the report is no test".into());
+    }
+    let summary = |&budget| BudgetSummary::new(budget, &options.allocators, &log.runs);
+    Ok(SearchReport {
+        version: env!("CARGO_PKG_VERSION"),
+        model: options.model.clone(),
+        reward_on_test_text: options.texts.reward_on_test_text,
+        base_perplexity,
+        ends,
+        budgets: options.budgets.iter().map(summary).collect(),
+        header,
+        resumed,
+        runs: log.runs,
+        warnings,
+        seconds: clock.laps,
+    })
+}
+
+/// Scores allocations on the windows that no search sees, each one once.
+struct HeldOut<'a> {
+    base: &'a CausalLm,
+    model: &'a CausalLm,
+    bank: &'a WeightBank,
+    split: &'a SearchSplit,
+    known: HashMap<Choices, (Quality, Quality, f64)>,
+}
+
+impl HeldOut<'_> {
+    fn quality(
+        &mut self,
+        problem: &Problem,
+        choices: &Choices,
+        progress: &mut StepFn<'_>,
+    ) -> Result<(Quality, Quality)> {
+        if let Some(&(selection, report, _)) = self.known.get(choices) {
+            return Ok((selection, report));
+        }
+        let mut model = self.model.clone();
+        self.bank.apply(problem, choices, &mut model)?;
+        let mut measure = |windows: &Windows| {
+            let total = windows.len();
+            let mut tick =
+                |done| progress(Step { name: "evaluate", done, total, unit: "windows", best_kld: None });
+            compare(&model, self.base, windows, &mut tick)
+        };
+        let selection = measure(&self.split.selection)?;
+        let report = measure(&self.split.report)?;
+        let base = report.base.perplexity;
+        let (selection, report) = (Quality::from(selection), Quality::from(report));
+        self.known.insert(choices.clone(), (selection, report, base));
+        Ok((selection, report))
+    }
+
+    fn base_perplexity(&self, progress: &mut StepFn<'_>) -> Result<f64> {
+        if let Some((_, _, base)) = self.known.values().next() {
+            return Ok(*base);
+        }
+        // All runs came from the log.
+        let windows = &self.split.report;
+        let total = windows.len();
+        let mut tick =
+            |done| progress(Step { name: "evaluate", done, total, unit: "windows", best_kld: None });
+        Ok(ramp_eval::perplexity(self.base, windows, &mut tick)?.perplexity)
+    }
+}
+
+fn model_hash(model: &CausalLm) -> Result<String> {
+    let mut hash = Sha256::new();
+    for parameter in model.config().parameters() {
+        hash.update(parameter.gguf_name());
+        for value in model.parameter_data(parameter)? {
+            hash.update(value.to_le_bytes());
+        }
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn windows_hash(windows: &Windows) -> String {
+    let mut hash = Sha256::new();
+    for window in windows.tokens() {
+        hash.update((window.len() as u64).to_le_bytes());
+        window.iter().for_each(|token| hash.update(token.to_le_bytes()));
+    }
+    hex(&hash.finalize())
+}
