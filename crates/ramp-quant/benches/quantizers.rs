@@ -1,4 +1,7 @@
-//! Weights per second of the affine quantizer and of GPTQ: `cargo bench -p ramp-quant`. Threads by `RAYON_NUM_THREADS`.
+//! Weights per second of the affine quantizer and of GPTQ. Threads by `RAYON_NUM_THREADS`.
+//!
+//! `cargo bench -p ramp-quant --profile dev` takes the profile of the tests, which is optimised; without it Burn is built once
+//! more.
 //!
 //! `cargo xtask bench affine` measures the affine quantizer beside a copy of the same memory.
 
