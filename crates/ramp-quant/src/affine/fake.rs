@@ -13,6 +13,13 @@ use crate::{error::Result, quantize::check_length};
 /// Weights that one thread takes at least, so that small matrices do not wait for threads.
 const LEAST: usize = 1 << 15;
 
+/// Weights whose grids are found before they are rounded: enough groups that their chains of divisions run side by side,
+/// few enough that the weights are still in the first cache when they are read again.
+const PIECE: usize = 1024;
+
+/// Groups of a piece, at most.
+const GRIDS: usize = 16;
+
 /// Quantizes and dequantizes a row-major matrix `[out, in]` into `out`: the same bits as
 /// [`super::AffineMatrix::quantize`] and [`super::AffineMatrix::dequantize`], without codes in between.
 ///
@@ -60,21 +67,22 @@ impl Vectorize for Rows<'_> {
     #[inline(always)]
     fn run(self) -> bool {
         let Self { weight, out, whole, layout, config } = self;
-        let mut grids = Vec::with_capacity(layout.groups());
+        if let Some(grid) = whole {
+            grid.fill(weight, out);
+            return true;
+        }
+        let piece = layout.group * (PIECE / layout.group).clamp(1, GRIDS);
+        let mut grids = [Grid::new(1.0, 0.0, 0.0); GRIDS];
         for (weight, out) in weight.chunks(layout.len).zip(out.chunks_mut(layout.len)) {
-            if let Some(grid) = whole {
-                grid.fill(weight, out);
-                continue;
-            }
-            // All grids of a row, so that their chains of divisions run side by side; the row stays in the cache.
-            grids.clear();
-            for weight in weight.chunks(layout.group) {
-                let Some(grid) = usable(Range::of(weight), config) else { return false };
-                grids.push(grid);
-            }
-            let groups = weight.chunks(layout.group).zip(out.chunks_mut(layout.group));
-            for (grid, (weight, out)) in grids.iter().zip(groups) {
-                grid.fill(weight, out);
+            for (weight, out) in weight.chunks(piece).zip(out.chunks_mut(piece)) {
+                for (grid, weight) in grids.iter_mut().zip(weight.chunks(layout.group)) {
+                    let Some(usable) = usable(Range::of(weight), config) else { return false };
+                    *grid = usable;
+                }
+                let groups = weight.chunks(layout.group).zip(out.chunks_mut(layout.group));
+                for (grid, (weight, out)) in grids.iter().zip(groups) {
+                    grid.fill(weight, out);
+                }
             }
         }
         true

@@ -28,6 +28,7 @@
 //! same on slices, and on CPU backends all give the same bits. [`ClipSearch`] looks for a narrower range whose error is
 //! less.
 
+mod agreement;
 mod bits;
 mod clip;
 mod fake;
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use self::{
+    agreement::{Agreement, agreement},
     clip::ClipSearch,
     fake::fake_quantize_slice,
     matrix::AffineMatrix,

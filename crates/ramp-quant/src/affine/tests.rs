@@ -182,22 +182,6 @@ fn replaced_parts_are_checked() {
     assert!(matches!(scale.pack(), Err(Error::AffineShape { part: "scales", .. })));
 }
 
-/// On a GPU the order of sums and the kind of rounding are the device's; this quantizer needs neither.
-#[cfg(feature = "cuda")]
-#[test]
-fn cuda_gives_the_bits_of_the_cpu() {
-    let weight: Vec<f32> = (0..64 * 300).map(|i| ((i as f32) * 0.37).sin() * 0.1).collect();
-    for zero_point in [ZeroPoint::InRange, ZeroPoint::Printed, ZeroPoint::Clamped, ZeroPoint::Symmetric] {
-        for granularity in [Granularity::Tensor, Granularity::Channel, Granularity::Group(128)] {
-            let config = AffineConfig { bits: 4, granularity, zero_point };
-            let host = AffineMatrix::quantize(&weight, [64, 300], config).unwrap();
-            let device = Device::cuda(0);
-            let weight = Tensor::from_data(TensorData::new(weight.clone(), [64, 300]), &device);
-            assert_eq!(quantize(weight, &config).unwrap().to_matrix().unwrap(), host, "{config:?}");
-        }
-    }
-}
-
 proptest! {
     #[test]
     fn error_is_at_most_half_a_step((config, shape, weight) in cases()) {
