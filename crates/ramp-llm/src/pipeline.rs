@@ -8,9 +8,12 @@ mod compare;
 mod metadata;
 mod options;
 mod plan;
+mod prepare;
 mod report;
 mod run;
 mod text;
+mod train;
+mod transfer;
 
 pub use ablate::{AblateOptions, Ablated, BlockTypes, ablate_folding};
 pub use compare::{
@@ -21,3 +24,5 @@ pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Second
 pub use report::{Candidate, LayerReport, Quality, Report};
 pub use run::{Step, StepFn, quantize};
 pub use text::{DEFAULT_TEXT, TextSplit, read_text};
+pub use train::{PolicyTraining, TrainReport, train_policy};
+pub use transfer::{PolicyTransfer, TargetReport, TransferReport, transfer_policy};

@@ -24,6 +24,8 @@ mod sensitivity;
 mod shaping;
 #[cfg(test)]
 mod tests;
+mod train;
+mod transfer;
 mod uniform;
 mod walk_config;
 mod wide_walk;
@@ -52,6 +54,8 @@ pub use relaxation::Relaxation;
 pub use rollout::{Trajectory, Walk};
 pub use sac_allocator::Sac;
 pub use sensitivity::{Measurements, Sensitivity};
+pub use train::{Checkpoint, Student, TrainModel, TrainOptions, TrainOutcome, Trained, train};
+pub use transfer::{LookupTable, Transfer, TransferOptions, TransferRow, transfer};
 pub use uniform::uniform;
 pub use walk_config::{AgentConfig, WalkSearchConfig};
 pub use wide_walk::{WideStep, WideWalk};

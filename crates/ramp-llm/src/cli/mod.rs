@@ -18,6 +18,8 @@ mod quantize;
 mod size;
 mod summary;
 mod table;
+mod train;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,10 @@ enum Command {
     /// Measure what a part of the method is worth, by leaving it out or changing it.
     #[command(subcommand)]
     Ablate(ablate::Ablate),
+    /// Learn a policy from one or several models and budgets.
+    Train(train::Args),
+    /// Try a policy on models that it was not trained on, beside everything that could explain it away.
+    Transfer(transfer::Args),
     /// Gather activation statistics and an importance matrix from a text.
     Calibrate(calibrate::Args),
     /// Tell sizes, memory and time of a quantization without reading weights.
@@ -73,6 +79,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Eval(args) => eval::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Ablate(ablate) => ablate::run(&ablate),
+            Command::Train(args) => train::run(&args),
+            Command::Transfer(args) => transfer::run(&args),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),

@@ -8,7 +8,7 @@ use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gg
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
     ActionSet, Allocator, Categorical, Evaluator, Found, MeasuredKnapsack, ModelFeatures, Policy, Problem,
-    Progress, Sac, SacSearchConfig, SearchContext, Stage, Uniform, WalkSearchConfig, WeightBank,
+    Progress, Sac, SacSearchConfig, SearchContext, Uniform, WalkSearchConfig, WeightBank,
 };
 
 use sha2::{Digest, Sha256};
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{
     metadata::{Made, Making},
     options::{AllocatorKind, QuantizeOptions},
+    prepare::step,
     report::{Candidate, LayerReport, Quality, Report},
     text::TextSplit,
 };
@@ -82,26 +83,8 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     }
     clock.lap("fold");
 
-    let mut search_progress = |p: Progress| {
-        progress(Step {
-            name: match p.stage {
-                Stage::Encode => "encode",
-                Stage::Sensitivity => "sensitivity",
-                Stage::WarmStart => "warm start",
-                _ => "search",
-            },
-            unit: match p.stage {
-                Stage::Encode => "matrices",
-                Stage::Sensitivity => "evaluations",
-                Stage::WarmStart => "gradient steps",
-                _ => "episodes",
-            },
-            done: p.done,
-            total: p.total,
-            best_kld: p.best_kld,
-        })
-    };
-    let features = ModelFeatures { model: &model, stats: &stats, problem: &problem };
+    let mut search_progress = |p: Progress| progress(step(p));
+    let features = ModelFeatures::new(&model, &stats, &problem);
     let allocated = match &policy {
         Some(policy) => Some(policy.allocate(&problem, &features)?),
         None => None,
@@ -268,7 +251,7 @@ pub(super) fn calibrate(
 }
 
 /// Quantizing what is quantized already only loses.
-fn refuse_quantized(files: &ModelFiles) -> Result<()> {
+pub(super) fn refuse_quantized(files: &ModelFiles) -> Result<()> {
     let Some(gguf) = files.gguf() else { return Ok(()) };
     let plain = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
     match gguf.tensors().iter().find(|tensor| !plain.contains(&tensor.ty)) {
