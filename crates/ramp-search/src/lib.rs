@@ -23,6 +23,8 @@ mod sac_allocator;
 mod sensitivity;
 mod shaping;
 #[cfg(test)]
+mod test_bench;
+#[cfg(test)]
 mod tests;
 mod train;
 mod transfer;

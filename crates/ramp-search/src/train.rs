@@ -1,6 +1,8 @@
 //! Training of one policy on several models and budgets, which can be interrupted and go on as if it had not been.
 
 mod checkpoint;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
