@@ -60,33 +60,33 @@ pub struct TransferRow {
     pub regret: f64,
 }
 
-/// A policy on a model that it was not trained on.
+/// Policies on a model that they were not trained on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Transfer {
     /// The model.
     pub model: String,
-    /// Names of the models that the policy was trained on.
-    pub source: String,
+    /// Names of the models that each policy was trained on.
+    pub sources: Vec<String>,
     /// The budget.
     pub budget: String,
-    /// The policy first, then the controls.
+    /// The policies first, then the controls.
     pub rows: Vec<TransferRow>,
-    /// Spearman's rank correlation of predicted and measured sensitivities, for a regressor.
-    pub rank_correlation: Option<f64>,
-    /// Share of the random allocations that are better than the policy's.
-    pub random_better: f64,
+    /// Spearman's rank correlation of predicted and measured sensitivities, by policy; `None` where nothing is predicted.
+    pub rank_correlations: Vec<Option<f64>>,
+    /// Share of the random allocations that are better than each policy's.
+    pub random_better: Vec<f64>,
 }
 
 impl Transfer {
-    /// The policy's regret.
+    /// The first policy's regret.
     #[must_use]
     pub fn regret(&self) -> f64 {
         self.rows.first().map_or(f64::NAN, |row| row.regret)
     }
 }
 
-/// Measures a policy on a target, with the six controls: uniform, a table of the source's bits by role and depth, a knapsack
-/// over errors of formats, a knapsack over measured sensitivities, the policy with shuffled features, and random
+/// Measures named policies on a target, with the six controls: uniform, a table of the source's bits by role and depth, a
+/// knapsack over errors of formats, a knapsack over measured sensitivities, each policy with shuffled features, and random
 /// allocations. All have the same budget.
 ///
 /// `context` measures the sensitivities; `judge` scores all allocations, and should look at another text.
@@ -94,7 +94,7 @@ impl Transfer {
 /// # Errors
 /// When the policy reads other features or chooses from other formats, an evaluation fails, or `progress` stops the run.
 pub fn transfer(
-    policy: &Policy,
+    policies: &[(String, &Policy)],
     model: &str,
     lookup: &LookupTable,
     context: &mut SearchContext<'_>,
@@ -104,36 +104,42 @@ pub fn transfer(
 ) -> Result<Transfer> {
     let problem = context.evaluator.problem();
     let features = context.features;
-    let own = policy.allocate(problem, features)?;
     let table = features.wide()?;
-    let sensitivity = context.sensitivity(progress)?;
+    let mut own = Vec::new();
+    let mut shuffled = Vec::new();
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-
-    let shuffled = (0..options.shuffles)
-        .map(|_| {
-            let order = shuffle_within_roles(problem, &mut rng);
-            policy.allocate(problem, &Shuffled { inner: features, order })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let orders: Vec<Vec<usize>> =
+        (0..options.shuffles).map(|_| shuffle_within_roles(problem, &mut rng)).collect();
     let random: Vec<Choices> = (0..options.random)
         .map(|_| {
             let actions: Vec<f64> = problem.slots().iter().map(|_| rng.random()).collect();
             project(problem, &actions)
         })
         .collect();
-    let candidates = [
-        ("policy", vec![own]),
-        ("uniform", vec![uniform(problem)]),
-        ("lookup table of the source", vec![lookup.allocate(problem)]),
-        ("knapsack on errors", vec![knapsack(problem, &proxy(problem, &table))]),
-        ("knapsack on measurements", vec![knapsack(problem, &sensitivity)]),
-        ("policy, features shuffled", shuffled),
-        ("random", random),
-    ];
+    for (name, policy) in policies {
+        own.push((name.clone(), vec![policy.allocate(problem, features)?]));
+        let dealt = orders
+            .iter()
+            .map(|order| policy.allocate(problem, &Shuffled { inner: features, order: order.clone() }))
+            .collect::<Result<Vec<_>>>()?;
+        shuffled.push((format!("{name}, features shuffled"), dealt));
+    }
+    // Before anything is measured: a policy that does not fit is told at once.
+    let sensitivity = context.sensitivity(progress)?;
+    let n = policies.len();
+    let mut candidates = own;
+    candidates.extend([
+        ("uniform".to_owned(), vec![uniform(problem)]),
+        ("lookup table of the source".to_owned(), vec![lookup.allocate(problem)]),
+        ("knapsack on errors".to_owned(), vec![knapsack(problem, &proxy(problem, &table))]),
+        ("knapsack on measurements".to_owned(), vec![knapsack(problem, &sensitivity)]),
+    ]);
+    candidates.extend(shuffled);
+    candidates.push(("random".to_owned(), random));
 
     let total = candidates.iter().map(|(_, allocations)| allocations.len()).sum();
     let mut done = 0;
-    let mut measured: Vec<(&str, Vec<f64>, f64)> = Vec::new();
+    let mut measured: Vec<(&String, Vec<f64>, f64)> = Vec::new();
     for (name, allocations) in &candidates {
         let mut klds = Vec::with_capacity(allocations.len());
         for choices in allocations {
@@ -144,24 +150,25 @@ pub fn transfer(
         let bytes: u64 = allocations.iter().map(|choices| problem.file_bytes(choices)).sum();
         measured.push((name, klds, bytes as f64 / allocations.len().max(1) as f64));
     }
-    let (uniform, best) = (mean(&measured[1].1), mean(&measured[4].1));
-    let policy_kld = mean(&measured[0].1);
-    let better = measured[6].1.iter().filter(|&&kld| kld < policy_kld).count();
-    let rank_correlation = match policy.predicted(problem, &table)? {
-        Some(predicted) => {
-            let all = |costs: &Sensitivity| -> Vec<f64> {
-                (0..problem.slots().len()).map(|slot| costs.get(slot, 0)).collect()
-            };
-            crate::regressor::rank_correlation(&all(&predicted), &all(&sensitivity))
-        }
-        None => None,
+    let (uniform, best) = (mean(&measured[n].1), mean(&measured[n + 3].1));
+    let drawn = measured[measured.len() - 1].1.clone();
+    let better =
+        |kld: f64| drawn.iter().filter(|&&other| other < kld).count() as f64 / drawn.len().max(1) as f64;
+    let first_choices = |costs: &Sensitivity| -> Vec<f64> {
+        (0..problem.slots().len()).map(|slot| costs.get(slot, 0)).collect()
+    };
+    let rank = |policy: &Policy| -> Result<Option<f64>> {
+        let predicted = policy.predicted(problem, &table)?;
+        Ok(predicted.and_then(|predicted| {
+            crate::regressor::rank_correlation(&first_choices(&predicted), &first_choices(&sensitivity))
+        }))
     };
     Ok(Transfer {
         model: model.to_owned(),
-        source: policy.provenance().model.clone(),
+        sources: policies.iter().map(|(_, policy)| policy.provenance().model.clone()).collect(),
         budget: problem.budget().to_string(),
-        random_better: better as f64 / options.random.max(1) as f64,
-        rank_correlation,
+        random_better: measured[..n].iter().map(|(_, klds, _)| better(mean(klds))).collect(),
+        rank_correlations: policies.iter().map(|(_, policy)| rank(policy)).collect::<Result<_>>()?,
         rows: measured
             .into_iter()
             .filter(|(_, klds, _)| !klds.is_empty())
@@ -169,7 +176,7 @@ pub fn transfer(
                 let kld = mean(&klds);
                 let variance = klds.iter().map(|x| (x - kld).powi(2)).sum::<f64>();
                 TransferRow {
-                    name: name.to_owned(),
+                    name: name.clone(),
                     kld,
                     kld_sd: (variance / klds.len().saturating_sub(1).max(1) as f64).sqrt(),
                     count: klds.len(),

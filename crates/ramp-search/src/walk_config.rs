@@ -98,7 +98,6 @@ impl WalkSearchConfig {
     pub fn discrete(seed: u64) -> Self {
         let agent = DiscreteConfig {
             hidden: [128, 128, 64],
-            lr: 1e-3,
             gamma: 0.0,
             target: TargetKind::MonteCarlo,
             // Rewards of single layers are of order one.
@@ -145,8 +144,7 @@ impl WalkSearchConfig {
     /// [`SacSearchConfig::sound`](crate::SacSearchConfig::sound), but over the wide features.
     #[must_use]
     pub fn continuous(seed: u64) -> Self {
-        let agent =
-            SacConfig { hidden: [128, 128, 64], lr: 1e-3, ..crate::mode::SacSearchConfig::sound(seed).agent };
+        let agent = SacConfig { hidden: [128, 128, 64], ..crate::mode::SacSearchConfig::sound(seed).agent };
         Self { credit: Credit::Lagrangian, agent: AgentConfig::Continuous(agent), ..Self::discrete(seed) }
     }
 

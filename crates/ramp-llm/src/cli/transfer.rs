@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Models that it was not trained on: Hugging Face folders or unquantized GGUF files.
     #[arg(required = true)]
     models: Vec<PathBuf>,
+    /// Another policy for the same formats, such as one of another seed. May be given several times.
+    #[arg(long, value_name = "POLICY")]
+    also: Vec<PathBuf>,
     /// The model that it was trained on, for the table of its bits by role and depth.
     #[arg(long, value_name = "MODEL")]
     source: PathBuf,
@@ -58,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result {
         return Err(Failure::User("--types does not go with a policy, which was trained for its own".into()));
     }
     let options = PolicyTransfer {
-        policy: args.policy.clone(),
+        policies: std::iter::once(&args.policy).chain(&args.also).cloned().collect(),
         source: args.source.clone(),
         targets: args.models.clone(),
         budget: Budget::BitsPerWeight(args.bpw),
@@ -106,20 +109,23 @@ fn notes(report: &TransferReport, markdown: bool) -> String {
     for target in &report.targets {
         let transfer = &target.transfer;
         notes += &format!(
-            "{}: {} policy of {}, allocated in {:.1} s from the folder on; {:.0} % of the random allocations are better; \
-             scored on {} tokens.\n",
+            "{}: the first policy allocated in {:.1} s from the folder on; scored on {} tokens.\n",
             transfer.model,
-            report.kind,
-            transfer.source,
             target.zero_shot_seconds,
-            100.0 * transfer.random_better,
             grouped(target.scored_tokens as u64),
         );
-        if let Some(rank) = transfer.rank_correlation {
+        for (at, kind) in report.kinds.iter().enumerate() {
+            let (name, source) = (&transfer.rows[at].name, &transfer.sources[at]);
+            let better = 100.0 * transfer.random_better[at];
             notes += &format!(
-                "{}: predicted and measured sensitivities rank alike by {rank:.3} (Spearman).\n",
-                transfer.model
+                "{name}: {kind} policy of {source}, {better:.0} % of the random allocations are better"
             );
+            notes += &match transfer.rank_correlations[at] {
+                Some(rank) => {
+                    format!(", ranks sensitivities as they are measured by {rank:.3} (Spearman).\n")
+                }
+                None => ".\n".to_owned(),
+            };
         }
     }
     notes

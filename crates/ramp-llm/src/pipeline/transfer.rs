@@ -19,11 +19,11 @@ use crate::error::Result;
 /// Options of a transfer.
 #[derive(Clone, Debug)]
 pub struct PolicyTransfer {
-    /// The policy file.
-    pub policy: PathBuf,
-    /// The model that it was trained on, whose measured allocation the lookup table averages.
+    /// The policy files, of the same formats.
+    pub policies: Vec<PathBuf>,
+    /// The model that they were trained on, whose measured allocation the lookup table averages.
     pub source: PathBuf,
-    /// The models that it is tried on.
+    /// The models that they are tried on.
     pub targets: Vec<PathBuf>,
     /// The budget, in a unit that means the same for all: bits per weight or mean bits.
     pub budget: Budget,
@@ -36,32 +36,49 @@ pub struct PolicyTransfer {
 /// What came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct TransferReport {
-    /// The policy file.
-    pub policy: PathBuf,
-    /// Its kind.
-    pub kind: &'static str,
+    /// The policy files.
+    pub policies: Vec<PathBuf>,
+    /// Their kinds.
+    pub kinds: Vec<&'static str>,
     /// One for each target.
     pub targets: Vec<TargetReport>,
 }
 
-/// A policy on one target.
+/// The policies on one target.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetReport {
-    /// Policy and controls.
+    /// Policies and controls.
     #[serde(flatten)]
     pub transfer: Transfer,
-    /// Seconds from the folder to the policy's allocation: reading, calibration, folding, features, the policy.
+    /// Seconds from the folder to the first policy's allocation: reading, calibration, folding, features, the policy.
     pub zero_shot_seconds: f64,
     /// Tokens that allocations are scored on, none of which calibrated or measured anything.
     pub scored_tokens: usize,
 }
 
-/// Measures a policy on each target.
+/// Measures policies on each target.
 ///
 /// # Errors
 /// When the policy, a model, the text or the budget is not usable, or `progress` stops the run.
 pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> Result<TransferReport> {
-    let policy = Policy::load(&options.policy)?;
+    let policies: Vec<(String, Policy)> = options
+        .policies
+        .iter()
+        .map(|path| {
+            let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            Ok((name, Policy::load(path)?))
+        })
+        .collect::<Result<_>>()?;
+    let Some((_, policy)) = policies.first() else {
+        return Err(ramp_search::Error::Option {
+            name: "policies",
+            value: "none".into(),
+            expected: "at least one",
+        }
+        .into());
+    };
+    let named: Vec<(String, &Policy)> =
+        policies.iter().map(|(name, policy)| (name.clone(), policy)).collect();
     let settings = QuantizeOptions { actions: policy.actions().clone(), ..options.settings.clone() };
     let settings = &settings;
     let budgets = [options.budget];
@@ -95,7 +112,7 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
         let mut context = SearchContext::new(evaluator, &features);
         let mut judge = Evaluator::new(&target.model, problem, &bank, target.text.report.clone())?;
         let measured = transfer(
-            &policy,
+            &named,
             &target.name,
             &lookup,
             &mut context,
@@ -106,5 +123,6 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
         let scored_tokens = target.text.report.n_tokens();
         targets.push(TargetReport { transfer: measured, zero_shot_seconds, scored_tokens });
     }
-    Ok(TransferReport { policy: options.policy.clone(), kind: policy.kind().name(), targets })
+    let kinds = policies.iter().map(|(_, policy)| policy.kind().name()).collect();
+    Ok(TransferReport { policies: options.policies.clone(), kinds, targets })
 }

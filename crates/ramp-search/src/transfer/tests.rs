@@ -33,7 +33,16 @@ fn regret_is_0_for_the_knapsack_and_1_for_uniform() {
     let lookup = LookupTable::new(&bench.problem, &knapsack(&bench.problem, &sensitivity));
     let options = TransferOptions { random: 3, shuffles: 2, seed: 4 };
     let mut run = |options: &TransferOptions| {
-        transfer(&policy, "nano", &lookup, &mut context, &mut judge, options, &mut |_| true).unwrap()
+        transfer(
+            &[("policy".into(), &policy)],
+            "nano",
+            &lookup,
+            &mut context,
+            &mut judge,
+            options,
+            &mut |_| true,
+        )
+        .unwrap()
     };
     let result = run(&options);
     let names: Vec<&str> = result.rows.iter().map(|row| row.name.as_str()).collect();
@@ -56,8 +65,8 @@ fn regret_is_0_for_the_knapsack_and_1_for_uniform() {
         assert!(row.bytes <= capacity && row.bytes > 0.99 * capacity, "{}: {}", row.name, row.bytes);
     }
     // What was fitted to this model ranks its layers as they were measured.
-    assert!(result.rank_correlation.unwrap() > 0.8, "{:?}", result.rank_correlation);
-    assert_eq!((result.model.as_str(), result.source.as_str()), ("nano", "elsewhere"));
+    assert!(result.rank_correlations[0].unwrap() > 0.8, "{:?}", result.rank_correlations);
+    assert_eq!((result.model.as_str(), result.sources[0].as_str()), ("nano", "elsewhere"));
     assert_eq!(run(&options), result);
     assert_ne!(run(&TransferOptions { seed: 5, ..options }).rows[6], result.rows[6]);
 }
