@@ -1,5 +1,8 @@
 //! Episodes of a categorical agent: walk, evaluate, remember, learn, on one or several problems in turn.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use burn::tensor::Device;
