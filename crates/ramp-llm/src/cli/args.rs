@@ -140,6 +140,11 @@ pub(crate) struct StudyArgs {
 }
 
 impl StudyArgs {
+    /// The text, if one was given.
+    pub(crate) const fn text(&self) -> Option<&PathBuf> {
+        self.text.as_ref()
+    }
+
     /// What the library takes; the model, the output and the budget are named elsewhere.
     pub(crate) fn settings(&self, device: burn::tensor::Device) -> Result<QuantizeOptions> {
         let actions = match &self.types {

@@ -14,6 +14,7 @@ use super::{
     failure::{Failure, Result},
     output,
     progress::Progress,
+    quantize::same_file,
     table::{
         Align::{Left, Right},
         Table,
@@ -81,6 +82,9 @@ pub(crate) fn run(args: &Args) -> Result {
         output::check_writable(path)?;
         if outputs[..at].contains(path) {
             return Err(Failure::file(path, "is named by two outputs"));
+        }
+        if args.models.iter().chain(args.study.text()).any(|input| same_file(path, input)) {
+            return Err(Failure::file(path, "is an input, too"));
         }
     }
     let agent = |config: WalkSearchConfig| {

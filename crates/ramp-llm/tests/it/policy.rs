@@ -78,6 +78,9 @@ fn what_cannot_be_trained_is_said() {
     refuse(&mut with(&["--budgets", "9"]), &["above the ceiling"]);
     let twice = fixture.path("policy");
     refuse(&mut with(&["--json", twice.to_str().unwrap()]), &["is named by two outputs"]);
+    let text = fixture.text();
+    let log = ["--agent", "discrete", "--log", text.to_str().unwrap()];
+    refuse(&mut with(&log), &["is an input, too"]);
     // A damaged checkpoint is not overwritten but named.
     fs::write(fixture.path("policy.partial"), "{").unwrap();
     let discrete = ["--agent", "discrete", "--episodes", "2"];
