@@ -118,6 +118,17 @@ impl FeatureTable {
         self.layers.is_empty()
     }
 
+    /// The table with the features of layer `order[i]` in the place of layer `i`: a control that has the same numbers and
+    /// no relation to the layers.
+    ///
+    /// # Panics
+    /// When `order` is not one index for each layer.
+    #[must_use]
+    pub fn permuted(&self, order: &[usize]) -> Self {
+        assert_eq!(order.len(), self.raw.len(), "one index for each layer");
+        Self { raw: order.iter().map(|&at| self.raw[at]).collect(), ..self.clone() }
+    }
+
     /// The static slots of layer `i` as computed, in the order of [`FeatureMode::names`].
     ///
     /// # Panics

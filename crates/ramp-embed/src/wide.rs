@@ -127,6 +127,17 @@ impl WideTable {
         &self.raw[i]
     }
 
+    /// The table with the features of layer `order[i]` in the place of layer `i`: a control that has the same numbers and
+    /// no relation to the layers.
+    ///
+    /// # Panics
+    /// When `order` is not one index for each layer.
+    #[must_use]
+    pub fn permuted(&self, order: &[usize]) -> Self {
+        assert_eq!(order.len(), self.raw.len(), "one index for each layer");
+        Self { raw: order.iter().map(|&at| self.raw[at].clone()).collect(), ..self.clone() }
+    }
+
     /// What a policy sees in front of layer `i`.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! `cargo run -p ramp-llm --example agents -- MODEL TEXT BITS_PER_WEIGHT SEEDS EPISODES ALLOCATORS`, for example
 //! `-- llama2-xs wiki.train.raw 4.0 5 200 sac,discrete,ppo`. One line for each allocator and seed.
 
+#![allow(clippy::print_stdout)]
+
 use std::{path::PathBuf, time::Instant};
 
 use burn::tensor::Device;
@@ -41,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clock = Instant::now();
     let bank = WeightBank::build(&folded, &stats, &problem, options.rounding, &mut |_| true)?;
     println!("bank built in {:.1} s", clock.elapsed().as_secs_f64());
-    let features = ModelFeatures { model: &folded, stats: &stats, problem: &problem };
+    let features = ModelFeatures::new(&folded, &stats, &problem);
     // One for all: sensitivities are measured once, and what was scored before costs nothing.
     let evaluator = Evaluator::new(&folded, &problem, &bank, split.search.clone())?;
     let mut context = SearchContext::new(evaluator, &features);
@@ -60,6 +62,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 "discrete" => {
                     let config = WalkSearchConfig { episodes, ..WalkSearchConfig::discrete(seed) };
+                    Box::new(Categorical::new(config, device.clone(), files.name()))
+                }
+                "returns" => {
+                    let config = WalkSearchConfig { episodes, ..WalkSearchConfig::returns(seed) };
+                    Box::new(Categorical::new(config, device.clone(), files.name()))
+                }
+                "wide-sac" => {
+                    let config = WalkSearchConfig { episodes, ..WalkSearchConfig::continuous(seed) };
                     Box::new(Categorical::new(config, device.clone(), files.name()))
                 }
                 "ppo" => {

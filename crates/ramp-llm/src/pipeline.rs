@@ -8,10 +8,13 @@ mod compare;
 mod metadata;
 mod options;
 mod plan;
+mod prepare;
 mod report;
 mod run;
 mod search;
 mod text;
+mod train;
+mod transfer;
 
 pub use ablate::{AblateOptions, Ablated, BlockTypes, ablate_folding};
 pub use compare::{
@@ -26,3 +29,5 @@ pub use search::{
     SearchTexts, Selected, search,
 };
 pub use text::{DEFAULT_TEXT, SearchSplit, TextSplit, read_text};
+pub use train::{PolicyTraining, TrainReport, train_policy};
+pub use transfer::{PolicyTransfer, TargetReport, TransferReport, transfer_policy};

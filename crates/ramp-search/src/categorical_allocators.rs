@@ -45,7 +45,7 @@ impl Allocator for Categorical {
         let config = &self.config;
         let mut task = Task::new(problem, table, config, &self.model_name, context, progress)?;
         let mut trainer = Trainer::new(config, &task, &self.device)?;
-        trainer.warm_start(std::slice::from_ref(&task), progress)?;
+        trainer.warm_start(&[&task], progress)?;
         for episode in 1..=config.episodes {
             let spent = &mut |evaluator: &crate::evaluator::Evaluator<'_>| evaluator.tokens_forwarded();
             trainer.episode(episode, &mut task, &mut context.evaluator, spent)?;
@@ -66,9 +66,8 @@ impl Allocator for Categorical {
             tokens: context.evaluator.tokens_forwarded(),
             kld: measured.map_or(f64::MAX, |(kld, _)| kld),
         };
-        let net = trainer.learner.policy()?;
-        let policy =
-            Policy::categorical(net, config.norm, task.scaler().clone(), problem.actions(), provenance);
+        let body = trainer.learner.body()?;
+        let policy = Policy::wide(body, config.norm, task.scaler().clone(), problem.actions(), provenance);
         // The uniform allocation fits and was kept first.
         let (choices, origin) = match task.best() {
             Some(best) => (best.choices.clone(), best.origin.clone()),

@@ -1,5 +1,8 @@
 //! Episodes of a categorical agent: walk, evaluate, remember, learn, on one or several problems in turn.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use burn::tensor::Device;
@@ -15,9 +18,10 @@ use crate::{
     knapsack::{fill, knapsack},
     learner::{Decided, Learner},
     mode::{Behaviour, BudgetHandling, Credit, WarmStart, WarmUp},
-    policy::most_likely,
     problem::{Choices, Problem},
     progress::{ProgressFn, Stage, report},
+    projection::bin_centre,
+    relaxation::Relaxation,
     reward::{Outcome, Reference},
     shaping::Shaping,
     uniform::uniform,
@@ -27,6 +31,8 @@ use crate::{
 
 /// Steps of behaviour cloning between two reports; the learning rate falls from one such chunk to the next.
 const CLONING_CHUNK: usize = 50;
+/// Demonstrations of one layer, divided among its formats.
+const COPIES: f64 = 16.0;
 /// Keeps the walk's random numbers apart from the agent's, which has the same seed.
 const WALK_STREAM: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -202,11 +208,11 @@ impl Trainer {
 
     /// Teaches what is known before the first episode: critics from single measurements and measured allocations, the
     /// actor from knapsacks.
-    pub(crate) fn warm_start(&mut self, tasks: &[Task], progress: &mut ProgressFn<'_>) -> Result<()> {
+    pub(crate) fn warm_start(&mut self, tasks: &[&Task], progress: &mut ProgressFn<'_>) -> Result<()> {
         if self.config.warm_start == WarmStart::Cold || matches!(self.learner, Learner::Ppo(_)) {
             return Ok(());
         }
-        let mut shown: Vec<WideStep> = Vec::new();
+        let mut shown: Vec<Decided> = Vec::new();
         for task in tasks {
             shown.extend(self.demonstrate(task)?);
         }
@@ -216,14 +222,22 @@ impl Trainer {
             report(progress, Stage::WarmStart, done, total, None)?;
         }
         // Critics first: an actor that follows untrained ones forgets what it was cloned from.
-        let Learner::Discrete(agent) = &mut self.learner else { return Ok(()) };
-        let states: Vec<Vec<f32>> = shown.iter().map(|step| step.state.clone()).collect();
-        let masks: Vec<Vec<bool>> = shown.iter().map(|step| step.mask.clone()).collect();
-        let actions: Vec<usize> = shown.iter().map(|step| step.action).collect();
+        let states: Vec<Vec<f32>> = shown.iter().map(|shown| shown.step.state.clone()).collect();
+        let masks: Vec<Vec<bool>> = shown.iter().map(|shown| shown.step.mask.clone()).collect();
+        let actions: Vec<usize> = shown.iter().map(|shown| shown.step.action).collect();
+        let raw: Vec<Vec<f32>> = shown.iter().map(|shown| vec![shown.raw as f32]).collect();
         for done in (0..self.config.cloning_steps).step_by(CLONING_CHUNK) {
             let steps = CLONING_CHUNK.min(self.config.cloning_steps - done);
             let lr = self.config.cloning_lr * (1.0 - done as f64 / self.config.cloning_steps as f64);
-            agent.clone_behaviour(&states, &masks, &actions, steps, lr)?;
+            match &mut self.learner {
+                Learner::Continuous(agent) => {
+                    agent.clone_behaviour(&states, &raw, steps, lr)?;
+                }
+                Learner::Discrete(agent) => {
+                    agent.clone_behaviour(&states, &masks, &actions, steps, lr)?;
+                }
+                Learner::Ppo(_) => {}
+            }
             report(progress, Stage::WarmStart, self.config.pretraining_updates + done + steps, total, None)?;
         }
         Ok(())
@@ -231,7 +245,7 @@ impl Trainer {
 
     /// Stores every measurement of a task as a transition, and the allocations that were measured as episodes. Gives the
     /// knapsack's steps at several budgets.
-    fn demonstrate(&mut self, task: &Task) -> Result<Vec<WideStep>> {
+    fn demonstrate(&mut self, task: &Task) -> Result<Vec<Decided>> {
         let Some(shaping) = &task.shaping else { return Ok(Vec::new()) };
         let (floor, ceiling) =
             (task.problem.cost(&task.problem.floor()), task.problem.cost(&task.problem.ceiling()));
@@ -246,16 +260,27 @@ impl Trainer {
             let choices = knapsack(&problem, shaping.sensitivity());
             let walk = WideWalk { problem: &problem, ..task.walk(self.masked()) };
             let steps = walk.replay(&choices)?;
-            for step in &steps {
+            // Between two formats the best action of a continuous agent is a place, not the middle of a bin.
+            let best = Relaxation::new(&problem, shaping.sensitivity().clone()).actions_for(&choices);
+            for step in steps {
+                let mut own = Vec::new();
                 for action in (0..walk.actions()).filter(|&action| step.mask[action]) {
                     let choice = walk.choice(step.slot, action).unwrap_or(0);
-                    let own = shaping.own(&problem, step.slot, choice, &self.config.reward, &task.reference);
-                    let step = WideStep { action, ..step.clone() };
+                    let reward =
+                        shaping.own(&problem, step.slot, choice, &self.config.reward, &task.reference);
+                    let tried = Decided::shown(WideStep { action, ..step.clone() }, &walk);
                     // The rest of the walk follows the knapsack and loses nothing.
-                    self.learner.remember(&[Decided { step, log_prob: 0.0 }], &[own])?;
+                    self.learner.remember(std::slice::from_ref(&tried), &[reward])?;
+                    own.push((tried, reward));
+                }
+                let raw = best[step.slot];
+                match &self.learner {
+                    Learner::Discrete(_) if self.config.cloning_temperature > 0.0 => {
+                        shown.extend(tempered(own, self.config.cloning_temperature));
+                    }
+                    _ => shown.push(Decided { raw, step, log_prob: 0.0 }),
                 }
             }
-            shown.extend(steps);
         }
         let mut measured: Vec<(&Choices, &Measured)> = task.seen.iter().collect();
         measured.sort_by(|a, b| a.0.cmp(b.0));
@@ -264,7 +289,7 @@ impl Trainer {
                 .walk(self.masked())
                 .replay(choices)?
                 .into_iter()
-                .map(|step| Decided { step, log_prob: 0.0 })
+                .map(|step| Decided::shown(step, &task.walk(self.masked())))
                 .collect();
             let rewards = self.rewards(task, &steps, choices, self.episode_reward(task, choices, measured));
             self.learner.remember(&steps, &rewards)?;
@@ -349,18 +374,21 @@ impl Trainer {
             }
         }
         let (learner, rng) = (&mut self.learner, &mut self.rng);
-        let mut log_probs = Vec::new();
+        let mut drawn = Vec::new();
         let steps = walk.run(&reserved, |slot, state, mask| {
             let action = match incumbent {
                 Some(incumbent) if !free[slot] => walk.action(slot, incumbent[slot]),
                 _ if random => {
                     let allowed: Vec<usize> = (0..mask.len()).filter(|&action| mask[action]).collect();
-                    log_probs.push(-(allowed.len() as f64).ln());
-                    allowed[rng.random_range(0..allowed.len())]
+                    let action = allowed[rng.random_range(0..allowed.len())];
+                    let choices = task.problem.slots()[slot].choices.len();
+                    let raw = bin_centre(walk.choice(slot, action).unwrap_or(0), choices);
+                    drawn.push((-(allowed.len() as f64).ln(), raw));
+                    action
                 }
                 _ => {
-                    let (action, log_prob) = learner.sample(state, mask)?;
-                    log_probs.push(log_prob);
+                    let (action, log_prob, raw) = learner.sample(&walk, slot, state, mask)?;
+                    drawn.push((log_prob, raw));
                     action
                 }
             };
@@ -377,8 +405,8 @@ impl Trainer {
                 None => fill(&task.problem, &mut choices, |_, choice| choice as f64),
             }
         }
-        let decided = steps.into_iter().filter(|step| free[step.slot]).zip(log_probs);
-        Ok((decided.map(|(step, log_prob)| Decided { step, log_prob }).collect(), choices))
+        let decided = steps.into_iter().filter(|step| free[step.slot]).zip(drawn);
+        Ok((decided.map(|(step, (log_prob, raw))| Decided { step, log_prob, raw }).collect(), choices))
     }
 
     fn episode_reward(&self, task: &Task, choices: &[usize], measured: Measured) -> f64 {
@@ -413,8 +441,17 @@ impl Trainer {
         rewards
     }
 
-    /// The policy's own allocation: the most likely one that fits.
+    /// The policy's own allocation.
     pub(crate) fn policy_choices(&self, task: &Task) -> Result<Choices> {
-        most_likely(&self.learner.policy()?, &task.walk(true))
+        self.learner.body()?.place(&task.walk(true))
     }
+}
+
+/// Decisions repeated in proportion to the softmax of their rewards.
+fn tempered(decisions: Vec<(Decided, f64)>, temperature: f64) -> Vec<Decided> {
+    let best = decisions.iter().map(|(_, reward)| *reward).fold(f64::NEG_INFINITY, f64::max);
+    let weight = |reward: f64| ((reward - best) / temperature).exp();
+    let total: f64 = decisions.iter().map(|(_, reward)| weight(*reward)).sum();
+    let copies = |reward: f64| (COPIES * weight(reward) / total).round() as usize;
+    decisions.into_iter().flat_map(|(decided, reward)| std::iter::repeat_n(decided, copies(reward))).collect()
 }

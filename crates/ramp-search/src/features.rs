@@ -1,5 +1,7 @@
 //! Features of a problem's layers, computed when an agent asks for them.
 
+use std::cell::OnceCell;
+
 use ramp_embed::{FeatureMode, FeatureTable, WideTable};
 use ramp_model::{CalibrationStats, CausalLm};
 use ramp_quant::{LayerQuantizer, Rounding};
@@ -12,12 +14,19 @@ use crate::{allocator::Features, error::Result, problem::Problem, wide_walk::cho
 /// Gram matrices and little time, and are the same on the models that a policy learns from and on those that it meets.
 #[derive(Debug)]
 pub struct ModelFeatures<'a> {
-    /// The model as it is quantized: folded, if scales are.
-    pub model: &'a CausalLm,
-    /// Statistics of its layers' inputs.
-    pub stats: &'a CalibrationStats,
-    /// The problem.
-    pub problem: &'a Problem,
+    model: &'a CausalLm,
+    stats: &'a CalibrationStats,
+    problem: &'a Problem,
+    wide: OnceCell<WideTable>,
+}
+
+impl<'a> ModelFeatures<'a> {
+    /// Features of the layers of `problem`: of the model as it is quantized (folded, if scales are), from the statistics of
+    /// its layers' inputs.
+    #[must_use]
+    pub const fn new(model: &'a CausalLm, stats: &'a CalibrationStats, problem: &'a Problem) -> Self {
+        Self { model, stats, problem, wide: OnceCell::new() }
+    }
 }
 
 impl Features for ModelFeatures<'_> {
@@ -26,11 +35,16 @@ impl Features for ModelFeatures<'_> {
         Ok(FeatureTable::extract(self.model, self.stats, &layers, mode)?)
     }
 
+    /// Computed once: it encodes every matrix in every format.
     fn wide(&self) -> Result<WideTable> {
+        if let Some(known) = self.wide.get() {
+            return Ok(known.clone());
+        }
         let layers: Vec<_> = self.problem.slots().iter().map(|slot| slot.id).collect();
         let formats: Vec<String> = self.problem.actions().types().iter().map(ToString::to_string).collect();
         let errors = self.errors()?;
-        Ok(WideTable::extract(self.model, self.stats, &layers, &formats, &errors)?)
+        let table = WideTable::extract(self.model, self.stats, &layers, &formats, &errors)?;
+        Ok(self.wide.get_or_init(|| table).clone())
     }
 }
 

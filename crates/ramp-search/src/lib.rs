@@ -35,7 +35,11 @@ mod sensitivity;
 mod shaping;
 mod surrogate;
 #[cfg(test)]
+mod test_bench;
+#[cfg(test)]
 mod tests;
+mod train;
+mod transfer;
 mod uniform;
 mod walk_config;
 mod wide_walk;
@@ -75,6 +79,8 @@ pub use rollout::{Trajectory, Walk};
 pub use sac_allocator::Sac;
 pub use sensitivity::{Measurements, Sensitivity};
 pub use surrogate::AdditiveSurrogate;
+pub use train::{Checkpoint, Student, TrainModel, TrainOptions, TrainOutcome, Trained, train};
+pub use transfer::{LookupTable, Transfer, TransferOptions, TransferRow, transfer};
 pub use uniform::uniform;
 pub use walk_config::{AgentConfig, WalkSearchConfig};
 pub use wide_walk::{WideStep, WideWalk};

@@ -4,7 +4,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use ramp_embed::{FeatureMode, Scaler, WideScaler, WideTable};
+use ramp_embed::{FeatureMode, FeatureTable, Scaler, WideScaler, WideTable};
 use ramp_sac::{ActorNet, Agent, CategoricalNet};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ use crate::{
     knapsack::{fill, knapsack},
     mode::{ContextUpdate, FirstContext, Mapping, Mode, Normalisation, SacSearchConfig},
     problem::{ActionSet, Choices, Problem},
-    projection::project,
+    projection::{equal_bins, project},
     regressor::Regressor,
     rollout::Walk,
     sensitivity::Sensitivity,
@@ -114,7 +114,7 @@ const fn both_contexts() -> ContextUpdate {
 
 /// What decides.
 #[derive(Clone, Debug, PartialEq)]
-enum Body {
+pub(crate) enum Body {
     Continuous(ActorNet),
     Categorical(CategoricalNet),
     Regressor(Regressor),
@@ -151,16 +151,32 @@ impl Policy {
         Ok(Self { body: Body::Continuous(ActorNet::from_tensors(&agent.actor_tensors())?), header })
     }
 
-    /// The actor of a categorical search.
-    pub(crate) fn categorical(
-        net: CategoricalNet,
+    /// A policy over the wide features.
+    pub(crate) fn wide(
+        body: Body,
         norm: Normalisation,
         scaler: WideScaler,
         actions: &ActionSet,
         provenance: Provenance,
     ) -> Self {
-        let header = wide_header(PolicyKind::Categorical, norm, scaler, actions, provenance);
-        Self { body: Body::Categorical(net), header }
+        let kind = match &body {
+            Body::Continuous(_) => PolicyKind::Continuous,
+            Body::Categorical(_) => PolicyKind::Categorical,
+            Body::Regressor(_) => PolicyKind::Regressor,
+        };
+        let header = Header {
+            version: FORMAT_VERSION,
+            kind,
+            features: PolicyFeatures::Wide(scaler.names().to_vec()),
+            mapping: None,
+            first_context: FirstContext::Target,
+            context_update: ContextUpdate::Both,
+            norm,
+            actions: actions.clone(),
+            scaler: SavedScaler::Wide(scaler),
+            provenance,
+        };
+        Self { body, header }
     }
 
     /// A regression of sensitivities. `scaler` is that of the first model.
@@ -172,8 +188,7 @@ impl Policy {
         actions: &ActionSet,
         provenance: Provenance,
     ) -> Self {
-        let header = wide_header(PolicyKind::Regressor, norm, scaler, actions, provenance);
-        Self { body: Body::Regressor(regressor), header }
+        Self::wide(Body::Regressor(regressor), norm, scaler, actions, provenance)
     }
 
     /// What kind of policy it is.
@@ -206,56 +221,37 @@ impl Policy {
     /// [`Error::PolicyActions`] if the problem has other formats, [`Error::PolicyFeatures`] if `features` are not those
     /// that it reads.
     pub fn allocate(&self, problem: &Problem, features: &dyn Features) -> Result<Choices> {
-        match &self.body {
-            Body::Continuous(_) => self.allocate_with(problem, features, None),
-            Body::Categorical(_) | Body::Regressor(_) => {
-                self.allocate_with(problem, features, Some(&features.wide()?))
+        self.check_actions(problem)?;
+        match (&self.header.features, &self.body) {
+            (PolicyFeatures::Eleven(mode), Body::Continuous(actor)) => {
+                self.allocate_eleven(actor, problem, &features.table(*mode)?)
+            }
+            _ => {
+                let table = features.wide()?;
+                let scaler = self.wide_scaler(&table)?;
+                self.body.place(&WideWalk { problem, features: &table, scaler: &scaler, masked: true })
             }
         }
     }
 
-    /// As [`allocate`](Self::allocate), from a table of wide features in place of `features` for the kinds that read it.
-    pub(crate) fn allocate_with(
-        &self,
-        problem: &Problem,
-        features: &dyn Features,
-        wide: Option<&WideTable>,
-    ) -> Result<Choices> {
-        self.check_actions(problem)?;
-        match (&self.body, wide) {
-            (Body::Continuous(actor), _) => {
-                let PolicyFeatures::Eleven(mode) = self.header.features else {
-                    return Err(self.other_features("the wide ones".into()));
-                };
-                let table = features.table(mode)?;
-                let scaler = match (self.header.norm, &self.header.scaler) {
-                    (Normalisation::Source, SavedScaler::Eleven(scaler)) => scaler.clone(),
-                    _ => Scaler::fit(&table),
-                };
-                let walk = Walk {
-                    problem,
-                    features: &table,
-                    scaler: &scaler,
-                    mapping: self.header.mapping.unwrap_or(Mapping::EqualBins),
-                    first_context: self.header.first_context,
-                    context_update: self.header.context_update,
-                };
-                let trajectory = walk.run(|_, state| {
-                    let (mu, _) = actor.forward(state)?;
-                    Ok(1.0 / (1.0 + f64::from(-mu[0]).exp()))
-                })?;
-                Ok(project(problem, &trajectory.actions))
-            }
-            (Body::Categorical(net), Some(table)) => {
-                let scaler = self.wide_scaler(table)?;
-                most_likely(net, &WideWalk { problem, features: table, scaler: &scaler, masked: true })
-            }
-            (Body::Regressor(regressor), Some(table)) => {
-                let scaler = self.wide_scaler(table)?;
-                Ok(knapsack(problem, &regressor.predict(problem, table, &scaler)?))
-            }
-            (Body::Categorical(_) | Body::Regressor(_), None) => Err(Error::NoWideFeatures),
-        }
+    fn allocate_eleven(&self, actor: &ActorNet, problem: &Problem, table: &FeatureTable) -> Result<Choices> {
+        let scaler = match (self.header.norm, &self.header.scaler) {
+            (Normalisation::Source, SavedScaler::Eleven(scaler)) => scaler.clone(),
+            _ => Scaler::fit(table),
+        };
+        let walk = Walk {
+            problem,
+            features: table,
+            scaler: &scaler,
+            mapping: self.header.mapping.unwrap_or(Mapping::EqualBins),
+            first_context: self.header.first_context,
+            context_update: self.header.context_update,
+        };
+        let trajectory = walk.run(|_, state| {
+            let (mu, _) = actor.forward(state)?;
+            Ok(1.0 / (1.0 + f64::from(-mu[0]).exp()))
+        })?;
+        Ok(project(problem, &trajectory.actions))
     }
 
     /// The sensitivities that a regressor predicts, up to a common factor; `None` for other kinds.
@@ -305,24 +301,27 @@ impl Policy {
     }
 }
 
-fn wide_header(
-    kind: PolicyKind,
-    norm: Normalisation,
-    scaler: WideScaler,
-    actions: &ActionSet,
-    provenance: Provenance,
-) -> Header {
-    Header {
-        version: FORMAT_VERSION,
-        kind,
-        features: PolicyFeatures::Wide(scaler.names().to_vec()),
-        mapping: None,
-        first_context: FirstContext::Target,
-        context_update: ContextUpdate::Both,
-        norm,
-        actions: actions.clone(),
-        scaler: SavedScaler::Wide(scaler),
-        provenance,
+impl Body {
+    /// The allocation of a policy over wide features.
+    pub(crate) fn place(&self, walk: &WideWalk<'_>) -> Result<Choices> {
+        let WideWalk { problem, features, scaler, .. } = *walk;
+        match self {
+            Self::Continuous(actor) => {
+                let mut actions = Vec::with_capacity(problem.slots().len());
+                walk.run(&problem.floor(), |slot, state, mask| {
+                    let (mu, _) = actor.forward(state)?;
+                    actions.push(1.0 / (1.0 + f64::from(-mu[0]).exp()));
+                    let wanted = equal_bins(actions[slot], problem.slots()[slot].choices.len());
+                    let allowed = |choice: &usize| mask[walk.action(slot, *choice)];
+                    Ok(walk.action(slot, (0..=wanted).rev().find(allowed).unwrap_or(0)))
+                })?;
+                Ok(project(problem, &actions))
+            }
+            Self::Categorical(net) => most_likely(net, walk),
+            Self::Regressor(regressor) => {
+                Ok(knapsack(problem, &regressor.predict(problem, features, scaler)?))
+            }
+        }
     }
 }
 

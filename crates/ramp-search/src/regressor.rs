@@ -4,6 +4,9 @@
 //! pass beyond the calibration. The overall level of a model's sensitivities is left out: it does not change what a
 //! knapsack chooses.
 
+#[cfg(test)]
+mod tests;
+
 use ramp_embed::{WideScaler, WideTable};
 use ramp_sac::NamedTensor;
 

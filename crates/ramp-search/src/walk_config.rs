@@ -1,6 +1,6 @@
 //! Every decision of a search with a categorical agent, one documented field each.
 
-use ramp_sac::{DiscreteConfig, PpoConfig, TargetKind};
+use ramp_sac::{DiscreteConfig, PpoConfig, SacConfig, TargetKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentConfig {
+    /// Soft Actor-Critic with an action in (0, 1), which stands for the format whose bin it falls into.
+    Continuous(SacConfig),
     /// Soft Actor-Critic with a categorical actor.
     Discrete(DiscreteConfig),
     /// Proximal Policy Optimisation, the rival of Table 21.
@@ -24,6 +26,7 @@ impl AgentConfig {
     #[must_use]
     pub const fn seed(&self) -> u64 {
         match self {
+            Self::Continuous(config) => config.seed,
             Self::Discrete(config) => config.seed,
             Self::Ppo(config) => config.seed,
         }
@@ -33,6 +36,7 @@ impl AgentConfig {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Continuous(_) => "sac",
             Self::Discrete(_) => "discrete",
             Self::Ppo(_) => "ppo",
         }
@@ -66,6 +70,10 @@ pub struct WalkSearchConfig {
     /// Budgets between the floor and the ceiling, besides the problem's own, for which the knapsack demonstrates an
     /// allocation.
     pub demonstrations: usize,
+    /// Temperature of the demonstrations, in units of a layer's reward: a categorical agent clones each format with a
+    /// probability that falls with what it loses, so that its probabilities mean something where the best format does
+    /// not fit. 0 clones the knapsack's choice alone.
+    pub cloning_temperature: f64,
     /// Steps of behaviour cloning.
     pub cloning_steps: usize,
     /// Learning rate of behaviour cloning.
@@ -83,16 +91,17 @@ pub struct WalkSearchConfig {
 }
 
 impl WalkSearchConfig {
-    /// Soft Actor-Critic as reference measurements recommend it: masks, γ = 1 with the returns that were really
-    /// collected, dense rewards from measured sensitivities, cloned from knapsacks.
+    /// Soft Actor-Critic over the formats: masks, dense rewards from measured sensitivities, cloned from knapsacks, and
+    /// each layer a bandit: what a layer does to those behind it is in the price of its bytes already, so that γ = 1
+    /// ([`returns`](Self::returns)) only adds the noise of all others to its reward.
     #[must_use]
     pub fn discrete(seed: u64) -> Self {
         let agent = DiscreteConfig {
             hidden: [128, 128, 64],
-            lr: 1e-3,
-            gamma: 1.0,
+            gamma: 0.0,
             target: TargetKind::MonteCarlo,
-            init_alpha: 0.02,
+            // Rewards of single layers are of order one.
+            init_alpha: 0.1,
             auto_alpha: false,
             seed,
             // The sizes come from the problem.
@@ -103,12 +112,13 @@ impl WalkSearchConfig {
             warmup_episodes: 0,
             warm_up: WarmUp::Feasible,
             budget: BudgetHandling::Projection,
-            credit: Credit::Shaped,
+            credit: Credit::Lagrangian,
             reward: RewardConfig::logarithmic(),
             behaviour: Behaviour::Incumbent { resampled: 6 },
             tries: 16,
             warm_start: WarmStart::Knapsack,
             demonstrations: 6,
+            cloning_temperature: 0.1,
             cloning_steps: 600,
             cloning_lr: 1e-3,
             pretraining_updates: 600,
@@ -119,6 +129,25 @@ impl WalkSearchConfig {
         }
     }
 
+    /// The same with γ = 1, the returns that were really collected as targets, and rewards that add up to the episode's.
+    #[must_use]
+    pub fn returns(seed: u64) -> Self {
+        let mut config = Self::discrete(seed);
+        config.credit = Credit::Shaped;
+        if let AgentConfig::Discrete(agent) = &mut config.agent {
+            agent.gamma = 1.0;
+        }
+        config
+    }
+
+    /// Continuous Soft Actor-Critic on the same walk: each layer a bandit, as in
+    /// [`SacSearchConfig::sound`](crate::SacSearchConfig::sound), but over the wide features.
+    #[must_use]
+    pub fn continuous(seed: u64) -> Self {
+        let agent = SacConfig { hidden: [128, 128, 64], ..crate::mode::SacSearchConfig::sound(seed).agent };
+        Self { credit: Credit::Lagrangian, agent: AgentConfig::Continuous(agent), ..Self::discrete(seed) }
+    }
+
     /// PPO on the same walk, with the same rewards.
     #[must_use]
     pub fn ppo(seed: u64) -> Self {
@@ -126,6 +155,7 @@ impl WalkSearchConfig {
             PpoConfig { hidden: [128, 128, 64], gamma: 1.0, lambda: 1.0, seed, ..PpoConfig::new(1, 1) };
         Self {
             behaviour: Behaviour::Policy,
+            credit: Credit::Shaped,
             tries: 1,
             cloning_steps: 0,
             pretraining_updates: 0,
@@ -149,6 +179,10 @@ impl WalkSearchConfig {
             if value == 0 {
                 return Err(Error::Option { name, value: "0".into(), expected: "at least 1" });
             }
+        }
+        let (name, value) = ("cloning_temperature", self.cloning_temperature);
+        if !(value >= 0.0 && value.is_finite()) {
+            return Err(Error::Option { name, value: value.to_string(), expected: "a number, not negative" });
         }
         self.reward.validate()
     }

@@ -1,5 +1,8 @@
 //! One walk over the layers of a categorical agent: wide states, and only choices that leave room for the rest.
 
+#[cfg(test)]
+mod tests;
+
 use ramp_embed::{WideContext, WideScaler, WideTable};
 
 use crate::{

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use ramp::{
     gguf::GgmlType,
     model::Precision,
-    pipeline::AllocatorKind,
+    pipeline::{AllocatorKind, QuantizeOptions, fold_of_mode},
     quant::{Budget, GptqConfig, Rounding},
     search::{ActionSet, Mode},
 };
@@ -42,6 +42,11 @@ impl BudgetArgs {
             .or(self.bpw.map(Budget::BitsPerWeight))
             .or(self.mean_bits.map(Budget::MeanBits))
     }
+}
+
+/// A number of bits above zero.
+pub(crate) fn parse_bits(text: &str) -> std::result::Result<f64, String> {
+    bits(text)
 }
 
 fn bits(text: &str) -> std::result::Result<f64, String> {
@@ -103,6 +108,66 @@ impl SearchArgs {
             ModeArg::Paper => RoundingArg::Nearest,
         };
         self.rounding.unwrap_or(default).into()
+    }
+}
+
+/// Text, formats and tokens of the commands that study policies.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StudyArgs {
+    /// Text to calibrate, measure and score on, in disjoint windows [default: a small text that comes with RAMP].
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// The tensor types to choose from [default: Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K].
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub(crate) types: Option<Vec<GgmlType>>,
+    /// How codes are chosen.
+    #[arg(long, value_enum, default_value_t = RoundingArg::Gptq)]
+    rounding: RoundingArg,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Length of the windows that the text is cut into, in tokens.
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = at_least(2))]
+    ctx: usize,
+    /// Tokens for activation statistics, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 32_768, value_parser = at_least(1))]
+    calibration_tokens: usize,
+    /// Tokens that sensitivities and episodes are measured on, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 4096, value_parser = at_least(1))]
+    search_tokens: usize,
+    /// Held-out tokens that transfers are scored on, at most.
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = at_least(1))]
+    report_tokens: usize,
+}
+
+impl StudyArgs {
+    /// The text, if one was given.
+    pub(crate) const fn text(&self) -> Option<&PathBuf> {
+        self.text.as_ref()
+    }
+
+    /// What the library takes; the model, the output and the budget are named elsewhere.
+    pub(crate) fn settings(&self, device: burn::tensor::Device) -> Result<QuantizeOptions> {
+        let actions = match &self.types {
+            Some(types) => {
+                ActionSet::new(types.clone()).map_err(|error| Failure::User(format!("--types: {error}")))?
+            }
+            None => ActionSet::default(),
+        };
+        let nowhere = PathBuf::new();
+        let defaults = QuantizeOptions::new(nowhere.clone(), nowhere, Budget::BitsPerWeight(4.0), device);
+        Ok(QuantizeOptions {
+            text: self.text.clone(),
+            fold: fold_of_mode(Mode::Sound, &actions),
+            actions,
+            rounding: self.rounding.into(),
+            seed: self.seed,
+            ctx: self.ctx,
+            calibration_tokens: self.calibration_tokens,
+            search_tokens: self.search_tokens,
+            report_tokens: self.report_tokens,
+            ..defaults
+        })
     }
 }
 

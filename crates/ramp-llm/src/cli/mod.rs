@@ -22,6 +22,8 @@ mod search;
 mod size;
 mod summary;
 mod table;
+mod train;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,10 @@ enum Command {
     Ablate(ablate::Ablate),
     /// Compare searches for an allocation, at equal bytes and equal tokens.
     Search(Box<search::Args>),
+    /// Learn a policy from one or several models and budgets.
+    Train(train::Args),
+    /// Try a policy on models that it was not trained on, beside everything that could explain it away.
+    Transfer(transfer::Args),
     /// Gather activation statistics and an importance matrix from a text.
     Calibrate(calibrate::Args),
     /// Tell sizes, memory and time of a quantization without reading weights.
@@ -85,6 +91,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Compare(args) => compare::run(&args),
             Command::Ablate(ablate) => ablate::run(&ablate),
             Command::Search(args) => search::run(*args),
+            Command::Train(args) => train::run(&args),
+            Command::Transfer(args) => transfer::run(&args),
             Command::Calibrate(args) => calibrate::run(&args),
             Command::Plan(args) => plan::run(args),
             Command::Inspect(args) => inspect::run(&args),

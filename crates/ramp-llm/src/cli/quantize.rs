@@ -132,7 +132,7 @@ fn place(path: &Path) -> PathBuf {
 }
 
 /// Whether two paths lead to one existing file.
-fn same_file(a: &Path, b: &Path) -> bool {
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 

@@ -8,8 +8,8 @@ use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gg
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
     ActionSet, Allocator, Categorical, Evaluator, EvoPress, Found, MeasuredKnapsack, ModelFeatures, Policy,
-    Polish, Problem, Progress, ProxyKnapsack, Sac, SacSearchConfig, SearchContext, Stage, Uniform,
-    WalkSearchConfig, WeightBank,
+    Polish, Problem, Progress, ProxyKnapsack, Sac, SacSearchConfig, SearchContext, Uniform, WalkSearchConfig,
+    WeightBank,
 };
 
 use sha2::{Digest, Sha256};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{
     metadata::{Made, Making},
     options::{AllocatorKind, QuantizeOptions},
+    prepare::step,
     report::{Candidate, LayerReport, Quality, Report},
     text::TextSplit,
 };
@@ -83,8 +84,8 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     }
     clock.lap("fold");
 
-    let mut search_progress = |p: Progress| progress(step_of(p));
-    let features = ModelFeatures { model: &model, stats: &stats, problem: &problem };
+    let mut search_progress = |p: Progress| progress(step(p));
+    let features = ModelFeatures::new(&model, &stats, &problem);
     let allocated = match &policy {
         Some(policy) => Some(policy.allocate(&problem, &features)?),
         None => None,
@@ -240,18 +241,6 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         warnings,
         seconds: clock.laps,
     })
-}
-
-/// A library's report of progress as a step of the run.
-pub(super) const fn step_of(p: Progress) -> Step {
-    let (name, unit) = match p.stage {
-        Stage::Encode => ("encode", "matrices"),
-        Stage::Sensitivity => ("sensitivity", "evaluations"),
-        Stage::WarmStart => ("warm start", "gradient steps"),
-        Stage::Search => ("search", "rounds"),
-        _ => ("search", "episodes"),
-    };
-    Step { name, unit, done: p.done, total: p.total, best_kld: p.best_kld }
 }
 
 /// Whether a way of rounding needs the Gram matrices.

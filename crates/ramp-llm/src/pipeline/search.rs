@@ -26,8 +26,9 @@ pub use self::{
 };
 use super::{
     metadata::Making,
+    prepare::step,
     report::Quality,
-    run::{Clock, Step, StepFn, calibrate, hex, needs_gram, refuse_quantized, step_of},
+    run::{Clock, Step, StepFn, calibrate, hex, needs_gram, refuse_quantized},
     text::SearchSplit,
 };
 use crate::error::Result;
@@ -77,7 +78,7 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
         fold(&mut model, &mut stats, fold_config)?;
     }
     clock.lap("calibrate");
-    let bank = WeightBank::build(&model, &stats, first, options.rounding, &mut |p| progress(step_of(p)))?;
+    let bank = WeightBank::build(&model, &stats, first, options.rounding, &mut |p| progress(step(p)))?;
     clock.lap("encode");
 
     let evaluator = Evaluator::new(&model, first, &bank, split.search.clone())?;
@@ -85,7 +86,7 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
         HeldOut { base: &base, model: &model, bank: &bank, split: &split, known: HashMap::new() };
     let mut sensitivity: Option<(Sensitivity, Ledger)> = None;
     for problem in &problems {
-        let features = ModelFeatures { model: &model, stats: &stats, problem };
+        let features = ModelFeatures::new(&model, &stats, problem);
         for &allocator in &options.allocators {
             let seeds = if allocator.is_random() { options.seeds } else { 1 };
             for seed in 0..seeds {
@@ -101,7 +102,7 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
                 }
                 let start = Instant::now();
                 let mut search = allocator.make(seed, &config, &files.name(), &options.agent_device);
-                let mut tick = |p| progress(step_of(p));
+                let mut tick = |p| progress(step(p));
                 let ended = allocate_within(search.as_mut(), options.tokens, &mut context, &mut tick);
                 let found = match ended {
                     Ok(found) => Some(found),

@@ -8,4 +8,5 @@ mod fixture;
 mod inspect;
 mod interrupt;
 mod measure;
+mod policy;
 mod quantize;

@@ -84,11 +84,7 @@ fn header(bytes: &[u8]) -> Result<Header, String> {
     }
     match (header.kind, &header.features, &header.scaler) {
         (PolicyKind::Continuous, PolicyFeatures::Eleven(_), SavedScaler::Eleven(_)) => {}
-        (
-            PolicyKind::Categorical | PolicyKind::Regressor,
-            PolicyFeatures::Wide(names),
-            SavedScaler::Wide(scaler),
-        ) if names == scaler.names() => {}
+        (_, PolicyFeatures::Wide(names), SavedScaler::Wide(scaler)) if names == scaler.names() => {}
         (kind, ..) => return Err(format!("features and scaler are not those of a {} policy", kind.name())),
     }
     Ok(header)
@@ -120,9 +116,13 @@ fn body(header: &Header, tensors: &[NamedTensor]) -> Result<Body, String> {
             check_sizes((net.state_dim(), net.actions()), expected)?;
             Ok(Body::Categorical(net))
         }
-        _ => {
+        (_, features) => {
             let actor = ActorNet::from_tensors(tensors).map_err(|e| e.to_string())?;
-            check_sizes((actor.state_dim(), actor.action_dim()), (N_FEATURES, 1))?;
+            let states = match features {
+                PolicyFeatures::Eleven(_) => N_FEATURES,
+                PolicyFeatures::Wide(names) => names.len() + WIDE_CONTEXT,
+            };
+            check_sizes((actor.state_dim(), actor.action_dim()), (states, 1))?;
             Ok(Body::Continuous(actor))
         }
     }

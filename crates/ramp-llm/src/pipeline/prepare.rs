@@ -1,0 +1,84 @@
+//! What training and transfer have in common: a model that is read, calibrated, folded and encoded in every format.
+
+use std::path::Path;
+
+use ramp_gguf::Metadata;
+use ramp_model::{CalibrationStats, CausalLm, ModelFiles};
+use ramp_quant::{Budget, fold};
+use ramp_search::{Problem, Progress, Stage, WeightBank};
+
+use super::{
+    options::QuantizeOptions,
+    run::{Step, StepFn, calibrate, needs_gram},
+    text::TextSplit,
+};
+use crate::error::{Error, Result};
+
+/// A model without its bank.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) name: String,
+    /// As it is quantized.
+    pub(super) model: CausalLm,
+    pub(super) stats: CalibrationStats,
+    pub(super) text: TextSplit,
+    /// One for each budget.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Prepared {
+    /// Reads, calibrates and folds. `gram` gathers what error feedback needs.
+    pub(super) fn new(
+        path: &Path,
+        budgets: &[Budget],
+        settings: &QuantizeOptions,
+        gram: bool,
+        progress: &mut StepFn<'_>,
+    ) -> Result<Self> {
+        let files = ModelFiles::open(path)?;
+        super::run::refuse_quantized(&files)?;
+        let config = files.config().clone();
+        let problems = budgets
+            .iter()
+            .map(|&budget| Ok(Problem::new(&config, &Metadata::new(), &settings.actions, budget)?))
+            .collect::<Result<Vec<_>>>()?;
+        if problems.is_empty() {
+            return Err(Error::Input { path: path.to_owned(), why: "no budget was given".into() });
+        }
+        let text = TextSplit::new(settings, &files.tokenizer()?, config.max_position_embeddings)?;
+        let mut model = files.load(&settings.device)?;
+        let mut stats = calibrate(&model, &text.calibration, gram, progress)?;
+        if let Some(config) = &settings.fold {
+            fold(&mut model, &mut stats, config)?;
+        }
+        Ok(Self { name: files.name(), model, stats, text, problems })
+    }
+
+    /// Every matrix in every format.
+    pub(super) fn bank(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<WeightBank> {
+        Ok(WeightBank::build(
+            &self.model,
+            &self.stats,
+            &self.problems[0],
+            settings.rounding,
+            &mut |p: Progress| progress(step(p)),
+        )?)
+    }
+}
+
+/// Whether the settings' rounding needs Gram matrices.
+pub(super) const fn wants_gram(settings: &QuantizeOptions) -> bool {
+    needs_gram(settings.rounding)
+}
+
+/// A report of the search as one of the pipeline.
+pub(super) const fn step(p: Progress) -> Step {
+    let (name, unit) = match p.stage {
+        Stage::Encode => ("encode", "matrices"),
+        Stage::Sensitivity => ("sensitivity", "evaluations"),
+        Stage::WarmStart => ("warm start", "gradient steps"),
+        Stage::Search => ("search", "rounds"),
+        _ => ("search", "episodes"),
+    };
+    Step { name, done: p.done, total: p.total, unit, best_kld: p.best_kld }
+}
