@@ -210,6 +210,8 @@ impl HeldOut<'_> {
 
 fn model_hash(model: &CausalLm) -> Result<String> {
     let mut hash = Sha256::new();
+    // Its fields have a fixed order.
+    hash.update(format!("{:?}", model.config()));
     for parameter in model.config().parameters() {
         hash.update(parameter.gguf_name());
         for value in model.parameter_data(parameter)? {

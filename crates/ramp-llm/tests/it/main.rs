@@ -9,3 +9,4 @@ mod inspect;
 mod interrupt;
 mod measure;
 mod quantize;
+mod search;

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 pub struct Header {
     /// Version of RAMP: another one may search in another way.
     pub ramp: String,
-    /// SHA-256 of every parameter of the model.
+    /// SHA-256 of the model's configuration and every parameter.
     pub model: String,
     /// SHA-256 of the tokens of each part: calibration, search, selection, report.
     pub texts: [String; 4],
