@@ -54,6 +54,6 @@ pub use relaxation::Relaxation;
 pub use role_depth::RoleDepth;
 pub use rollout::{Trajectory, Walk};
 pub use sac_allocator::Sac;
-pub use sensitivity::{Measurements, Sensitivity};
+pub use sensitivity::{Measurements, ProxyError, Sensitivity};
 pub use surrogate::AdditiveSurrogate;
 pub use uniform::uniform;

@@ -2,7 +2,8 @@
 //! traces of HAWQ.
 //!
 //! # Source
-//! Proxy: the imatrix-weighted error of llama.cpp's quantizers, as llama.cpp's pull request 15550 allocates by.
+//! Proxy: relative squared errors, of the weights as in HIGGS (arXiv 2411.17525, with the same coefficient for every
+//! weight), or of the outputs by the importance matrix, as llama.cpp's pull request 15550 allocates.
 //! Traces: Eq. 5 of the paper, `b_i = round(b_avg + α log tr(H_i))`, after Dong et al., HAWQ, arXiv 1905.03696; and
 //! HAWQ-V2, arXiv 1911.03852, Eq. 5 there: `Ω_i = tr(H_i) / n_i |Q(W_i) - W_i|²`, minimised in all within the budget.
 //! `H_i` is the Hessian of the layer's squared output error, the Gram matrix of its input.
@@ -16,22 +17,28 @@ use crate::{
     knapsack::{fill, knapsack},
     problem::{Choices, Problem},
     progress::ProgressFn,
-    sensitivity::Sensitivity,
+    sensitivity::{ProxyError, Sensitivity},
 };
 
 /// The knapsack on [`Sensitivity::proxy`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProxyKnapsack;
+pub struct ProxyKnapsack {
+    /// Which error.
+    pub error: ProxyError,
+}
 
 impl Allocator for ProxyKnapsack {
     fn name(&self) -> &'static str {
-        "proxy"
+        match self.error {
+            ProxyError::Weights => "proxy",
+            ProxyError::Outputs => "proxy-imatrix",
+        }
     }
 
     fn allocate(&mut self, context: &mut SearchContext<'_>, _progress: &mut ProgressFn<'_>) -> Result<Found> {
         let problem = context.evaluator.problem();
-        let choices = knapsack(problem, &Sensitivity::proxy(problem, context.evaluator.bank())?);
-        context.found(choices, "proxy")
+        let choices = knapsack(problem, &Sensitivity::proxy(problem, context.evaluator.bank(), self.error)?);
+        context.found(choices, self.name())
     }
 }
 

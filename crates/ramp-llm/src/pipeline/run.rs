@@ -135,7 +135,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             ("sac", sac.allocate(&mut context, &mut search_progress)?)
         }
         (None, AllocatorKind::Proxy) => {
-            ("proxy", ProxyKnapsack.allocate(&mut context, &mut search_progress)?)
+            ("proxy", ProxyKnapsack::default().allocate(&mut context, &mut search_progress)?)
         }
         (None, AllocatorKind::Polish) => {
             let knapsack = MeasuredKnapsack.allocate(&mut context, &mut search_progress)?;

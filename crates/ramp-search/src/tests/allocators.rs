@@ -63,7 +63,7 @@ fn each_comes_as_close_as_it_should() {
     let evo_press = mean_regret(|seed| Box::new(EvoPress::new(seed)), None);
     assert!(evo_press <= 0.25, "evopress {evo_press}");
     // Without a forward pass, from errors that tell half of it.
-    let proxy = mean_regret(|_| Box::new(ProxyKnapsack), None);
+    let proxy = mean_regret(|_| Box::new(ProxyKnapsack::default()), None);
     assert!(proxy < 1.0, "proxy {proxy}");
     let cem = mean_regret(|seed| Box::new(Cem::new(seed)), None);
     let random = mean_regret(|seed| Box::new(RandomSearch::new(seed)), None);
