@@ -43,7 +43,7 @@ pub(crate) struct Args {
         value_name = "LIST",
         value_delimiter = ',',
         value_enum,
-        default_values_t = [AllocatorArg(SearchAllocator::Uniform), AllocatorArg(SearchAllocator::Knapsack), AllocatorArg(SearchAllocator::Polish)]
+        default_values_t = [AllocatorArg(SearchAllocator::Uniform), AllocatorArg(SearchAllocator::Knapsack)]
     )]
     allocators: Vec<AllocatorArg>,
     /// The budgets, separated by commas: bits per weight such as 4.5, or sizes of the file such as 6.1MB.

@@ -227,7 +227,7 @@ pub(super) const fn step_of(p: Progress) -> Step {
         Stage::Encode => ("encode", "matrices"),
         Stage::Sensitivity => ("sensitivity", "evaluations"),
         Stage::WarmStart => ("warm start", "gradient steps"),
-        Stage::Search => ("search", "rounds"),
+        Stage::Search => ("search", "steps"),
         _ => ("search", "episodes"),
     };
     Step { name, unit, done: p.done, total: p.total, best_kld: p.best_kld }
