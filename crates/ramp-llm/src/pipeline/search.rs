@@ -151,7 +151,10 @@ impl<'a> Runner<'a> {
         let mut search = allocator.make(seed, self.config, &self.model_name, &self.options.agent_device);
         let mut tick = |p| progress(step_of(p));
         let ended = allocate_within(search.as_mut(), self.options.tokens, &mut context, &mut tick);
-        let seconds = start.elapsed().as_secs_f64();
+        let mut seconds = start.elapsed().as_secs_f64();
+        if let (Some((_, spent)), Some(_)) = (&self.sensitivity, context.measured()) {
+            seconds += spent.seconds;
+        }
         let found = match ended {
             Ok(found) => {
                 let (selection, report) = self.held_out.quality(problem, &found.choices, progress)?;
