@@ -149,6 +149,17 @@ fn a_limit_without_room_for_one_allocation_is_an_error() {
 }
 
 #[test]
+fn a_search_without_rounds_is_an_error() {
+    let world = world(0.0, 1);
+    let error =
+        Cem { generations: 0, ..Cem::new(1) }.allocate(&mut world.context(), &mut |_| true).unwrap_err();
+    assert_eq!(error.to_string(), "the search scored no allocation");
+    // Odd settings that still score something.
+    let none = EvoPress { stages: Vec::new(), ..EvoPress::new(1) };
+    assert_eq!(run(&world, &mut none.clone(), None).choices, uniform(&world.problem));
+}
+
+#[test]
 fn a_search_stops_when_it_is_told_to() {
     let world = world(0.0, 1);
     let mut allocators: Vec<Box<dyn Allocator>> = vec![
