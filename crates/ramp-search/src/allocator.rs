@@ -117,8 +117,10 @@ impl SearchContext<'_> {
             Err(error) => return Err(error),
         }
         let Some((choices, score)) = self.evaluator.best() else {
-            let limit = self.evaluator.limit().unwrap_or(0);
-            return Err(Error::TokenLimit { limit });
+            return Err(self
+                .evaluator
+                .limit()
+                .map_or(Error::NothingScored, |limit| Error::TokenLimit { limit }));
         };
         let at = self.evaluator.trace().last().map_or(0, |point| point.evaluations);
         let origin = format!("{name}, evaluation {at}");

@@ -24,6 +24,7 @@ pub struct WeightBank {
 struct Entries {
     /// By choice; `None` where nobody asked for it.
     choices: Vec<Option<Entry>>,
+    weight_energy: f64,
     input_energy: f64,
     output_energy: f64,
 }
@@ -96,7 +97,8 @@ impl WeightBank {
                     Ok(Some(Entry { weight, relative_error, squared_error }))
                 })
                 .collect::<Result<_>>()?;
-            slots.push(Entries { choices, input_energy, output_energy });
+            let weight_energy = original.iter().map(|w| f64::from(*w).powi(2)).sum();
+            slots.push(Entries { choices, weight_energy, input_energy, output_energy });
             report(progress, Stage::Encode, index + 1, total, None)?;
         }
         Ok(Self { slots })
@@ -125,6 +127,15 @@ impl WeightBank {
     /// When the bank was built without it.
     pub fn squared_error(&self, slot: usize, choice: usize) -> Result<f64> {
         Ok(self.entry(slot, choice)?.squared_error)
+    }
+
+    /// `|W|²`.
+    ///
+    /// # Panics
+    /// When there is no such slot.
+    #[must_use]
+    pub fn weight_energy(&self, slot: usize) -> f64 {
+        self.slots[slot].weight_energy
     }
 
     /// Mean of `|x|²` over the calibration tokens, where `x` is the slot's input: the trace of the Gram matrix over the
@@ -158,6 +169,7 @@ impl WeightBank {
         let entry = |&error: &f64| Some(Entry { weight: None, relative_error: error, squared_error: error });
         let slots = errors.iter().map(|row| Entries {
             choices: row.iter().map(entry).collect(),
+            weight_energy: 1.0,
             input_energy: 1.0,
             output_energy: 1.0,
         });

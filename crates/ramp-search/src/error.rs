@@ -53,6 +53,9 @@ pub enum Error {
     /// Slots of another model or another set of formats.
     #[error("the problem has other layers or formats than those that are evaluated")]
     OtherProblem,
+    /// A search with zero rounds.
+    #[error("the search scored no allocation")]
+    NothingScored,
     /// The tokens that a search may forward are spent.
     #[error("the limit of {limit} tokens is spent")]
     TokenLimit {

@@ -143,9 +143,19 @@ impl Start {
 impl<'a> ModelForward<'a> {
     /// Runs the unquantized model once and keeps what every evaluation needs.
     pub(crate) fn new(model: &CausalLm, bank: &'a WeightBank, windows: Windows) -> Result<Self> {
+        Self::within(STREAM_BYTES, model, bank, windows)
+    }
+
+    /// As [`ModelForward::new`] with streams of at most `bytes`, but for the one in front of the first block.
+    pub(crate) fn within(
+        bytes: usize,
+        model: &CausalLm,
+        bank: &'a WeightBank,
+        windows: Windows,
+    ) -> Result<Self> {
         let config = model.config();
         let stream_bytes = 4 * windows.n_tokens() * config.hidden_size;
-        let kept = (STREAM_BYTES / stream_bytes.max(1)).max(1);
+        let kept = (bytes / stream_bytes.max(1)).max(1);
         let stride = (config.n_blocks + 1).div_ceil(kept);
         let mut base =
             Base { model: model.clone(), windows, parts: Vec::new(), stride, perplexity: f64::NAN };

@@ -10,6 +10,7 @@ mod evaluator;
 mod evo_press;
 mod features;
 mod forward;
+mod hawq;
 mod history;
 mod knapsack;
 mod learner;
@@ -54,6 +55,7 @@ pub use error::{Error, Result};
 pub use evaluator::{Evaluator, Score, TracePoint};
 pub use evo_press::{EvoPress, SelectionStage};
 pub use features::ModelFeatures;
+pub use hawq::{HawqTrace, TraceRule};
 pub use history::{
     Component, EpisodeRecord, Learning, LogHeader, LoggedChoice, LoggedSlot, RoleBits, TrainingLog,
     Transitions, smoothed,
@@ -70,14 +72,14 @@ pub use polish::Polish;
 pub use problem::{ActionSet, Choice, Choices, Ends, Fixed, Problem, Slot};
 pub use progress::{Progress, ProgressFn, Stage};
 pub use projection::{bin_centre, equal_bins, nearest, project};
-pub use proxy::{HawqTrace, ProxyKnapsack, TraceRule};
+pub use proxy::ProxyKnapsack;
 pub use random_search::RandomSearch;
 pub use regressor::{MeasuredModel, Regressor, rank_correlation};
 pub use relaxation::Relaxation;
 pub use role_depth::RoleDepth;
 pub use rollout::{Trajectory, Walk};
 pub use sac_allocator::Sac;
-pub use sensitivity::{Measurements, Sensitivity};
+pub use sensitivity::{Measurements, ProxyError, Sensitivity};
 pub use surrogate::AdditiveSurrogate;
 pub use train::{Checkpoint, Student, TrainModel, TrainOptions, TrainOutcome, Trained, train};
 pub use transfer::{LookupTable, Transfer, TransferOptions, TransferRow, transfer};

@@ -14,7 +14,7 @@ pub enum Stage {
     WarmStart,
     /// Reinforcement learning; units are episodes.
     Episodes,
-    /// Any other search; units are rounds of it, `usize::MAX` in all where a limit of tokens ends it.
+    /// Any other search; units are rounds of it, or whole evaluations where a limit of tokens ends it.
     Search,
 }
 

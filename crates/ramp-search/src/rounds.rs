@@ -34,10 +34,13 @@ impl Rounds {
         !ended && self.idle < MAX_IDLE
     }
 
-    /// Reports the round that was done: of its own number, or tokens of the limit.
+    /// Reports the round that was done: of its own number, or in evaluations on all windows that the limit has room for.
     pub(crate) fn report(&self, context: &SearchContext<'_>, progress: &mut ProgressFn<'_>) -> Result<()> {
         let (done, total) = match context.evaluator.limit() {
-            Some(limit) => (context.evaluator.tokens_forwarded().min(limit), limit),
+            Some(limit) => {
+                let pass = context.evaluator.n_tokens().max(1);
+                (context.evaluator.tokens_forwarded() / pass, limit / pass)
+            }
             None => (self.done, self.own),
         };
         report(progress, Stage::Search, done, total, context.best_kld())

@@ -2,7 +2,7 @@
 //!
 //! # Source
 //! Linearity theorem of HIGGS, Malinovskii et al., arXiv 2411.17525: `KL(c) ≈ Σ_i α_i e_i(c_i)`, with the relative
-//! error `e_i` of a layer's output, which is known, and one unknown `α_i` a layer. The `α` have a Gaussian prior with a
+//! squared error of a matrix times its share of all weights as `e_i`, which is known, and one unknown `α_i` a layer. The `α` have a Gaussian prior with a
 //! part common to all layers, one by role, a slope over depth by role, and one of each layer's own: ridge regression
 //! with structure. New allocations are those of the knapsack under `α`s drawn from the posterior (Thompson sampling,
 //! drawn by Matheron's rule, Wilson et al., arXiv 2002.09309) and, every other time, under its mean.
@@ -17,10 +17,10 @@ use crate::{
     error::Result,
     knapsack::knapsack,
     moves::{fill_at_random, lower_at_random},
-    problem::{Choices, Problem},
+    problem::{Choices, Problem, Slot},
     progress::ProgressFn,
     rounds::Rounds,
-    sensitivity::Sensitivity,
+    sensitivity::{ProxyError, Sensitivity},
     uniform::uniform,
 };
 
@@ -78,16 +78,16 @@ impl AdditiveSurrogate {
     }
 }
 
-/// `e_i(c)`: the relative error of the output of every choice.
+/// `e_i(c)`: what the proxy says of every choice, so that the prior's mean is the proxy itself.
 struct Errors(Vec<Vec<f64>>);
 
 impl Errors {
     fn new(problem: &Problem, bank: &WeightBank) -> Result<Self> {
-        let row = |slot: usize| {
-            let n = problem.slots()[slot].choices.len();
-            (0..n).map(|choice| bank.relative_error(slot, choice)).collect::<Result<_>>()
+        let proxy = Sensitivity::proxy(problem, bank, ProxyError::Weights)?;
+        let row = |(slot, options): (usize, &Slot)| {
+            (0..options.choices.len()).map(|choice| proxy.get(slot, choice)).collect()
         };
-        Ok(Self((0..problem.slots().len()).map(row).collect::<Result<_>>()?))
+        Ok(Self(problem.slots().iter().enumerate().map(row).collect()))
     }
 
     fn of(&self, choices: &[usize]) -> Vec<f64> {

@@ -255,7 +255,7 @@ pub(crate) enum AllocatorArg {
     Polish,
     /// EvoPress, an evolutionary search.
     Evopress,
-    /// Errors weighted by the importance matrix and an exact knapsack: no evaluation.
+    /// Relative errors of the weights and an exact knapsack: no evaluation.
     Proxy,
     /// The same density of bits everywhere.
     Uniform,

@@ -48,7 +48,7 @@ pub(crate) struct Args {
         value_name = "LIST",
         value_delimiter = ',',
         value_enum,
-        default_values_t = [AllocatorArg(SearchAllocator::Uniform), AllocatorArg(SearchAllocator::Knapsack), AllocatorArg(SearchAllocator::Polish)]
+        default_values_t = [AllocatorArg(SearchAllocator::Uniform), AllocatorArg(SearchAllocator::Knapsack)]
     )]
     allocators: Vec<AllocatorArg>,
     /// The budgets, separated by commas: bits per weight such as 4.5, or sizes of the file such as 6.1MB.
@@ -144,7 +144,8 @@ impl ValueEnum for AllocatorArg {
             SearchAllocator::RoleDepth => "a rule of thumb from roles and depth",
             SearchAllocator::HawqBits => "bits from the logarithm of Hessian traces (Eq. 5)",
             SearchAllocator::Hawq => "Hessian traces times errors (HAWQ-V2), and a knapsack",
-            SearchAllocator::Proxy => "errors weighted by the importance matrix, and a knapsack",
+            SearchAllocator::Proxy => "errors of the weights, and a knapsack",
+            SearchAllocator::ProxyImatrix => "errors of the outputs by the importance matrix, and a knapsack",
             SearchAllocator::Knapsack => "measured sensitivities, and a knapsack",
             SearchAllocator::Polish => "the measured knapsack, then exchanges between two layers",
             SearchAllocator::Surrogate => "ridge regression on whole allocations, and knapsacks",

@@ -4,12 +4,10 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ramp_eval::{Comparison, PairedTest, WindowLosses, Windows, compare_by_window};
-use ramp_gguf::{
-    GgmlType, ModelFacts,
-    mix::{self, LlamaFtype, MixOptions},
-};
-use ramp_model::{CalibrationStats, CausalLm, ModelFiles, TensorTypes, gguf_tensors};
+use ramp_gguf::{GgmlType, mix::LlamaFtype};
+use ramp_model::{CalibrationStats, CausalLm, ModelFiles, TensorTypes};
 use ramp_quant::{ActStatistic, Allocation, FoldConfig, Format, LayerQuantizer, Rounding, fold};
+use ramp_search::LlamaCppMix;
 use serde::Serialize;
 
 use super::{
@@ -71,20 +69,7 @@ impl BlockTypes {
         let config = model.config();
         let mut types = Allocation::uniform(config, Format::Ggml(self.base())).tensor_types()?;
         if self == Self::Mixed {
-            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            let facts = ModelFacts::dense(
-                config.architecture.gguf_name(),
-                count(config.n_blocks),
-                count(config.n_heads),
-                count(config.n_kv_heads),
-            );
-            let f16 = Allocation::uniform(config, Format::Ggml(GgmlType::F16)).tensor_types()?;
-            let specs = gguf_tensors(config, &f16)?;
-            let options = MixOptions { has_imatrix: true, ..MixOptions::default() };
-            let mixed = mix::types(&facts, LlamaFtype::Q3_K_M, &specs, &options)?;
-            // A norm's name is no matrix's.
-            let named = specs.iter().zip(mixed).filter_map(|(spec, ty)| Some((spec.name.parse().ok()?, ty)));
-            types.extend(named);
+            types = LlamaCppMix { config: config.clone() }.types(LlamaFtype::Q3_K_M)?;
         }
         // The embedding and the head have no site; leaving them out shows more of what folding does.
         types.retain(|id, _| id.block().is_some());

@@ -24,7 +24,7 @@ pub enum AllocatorKind {
     Polish,
     /// EvoPress, an evolutionary search.
     Evopress,
-    /// Errors weighted by the importance matrix and an exact knapsack: no evaluation.
+    /// Relative errors of the weights and an exact knapsack: no evaluation.
     Proxy,
     /// The same density of bits everywhere.
     Uniform,

@@ -77,7 +77,7 @@ pub(super) const fn step(p: Progress) -> Step {
         Stage::Encode => ("encode", "matrices"),
         Stage::Sensitivity => ("sensitivity", "evaluations"),
         Stage::WarmStart => ("warm start", "gradient steps"),
-        Stage::Search => ("search", "rounds"),
+        Stage::Search => ("search", "steps"),
         _ => ("search", "episodes"),
     };
     Step { name, done: p.done, total: p.total, unit, best_kld: p.best_kld }

@@ -152,7 +152,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             (kind.name(), found)
         }
         (None, AllocatorKind::Proxy) => {
-            ("proxy", ProxyKnapsack.allocate(&mut context, &mut search_progress)?)
+            ("proxy", ProxyKnapsack::default().allocate(&mut context, &mut search_progress)?)
         }
         (None, AllocatorKind::Polish) => {
             let knapsack = MeasuredKnapsack.allocate(&mut context, &mut search_progress)?;

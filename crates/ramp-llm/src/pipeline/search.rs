@@ -10,7 +10,7 @@ mod report;
 use std::{collections::HashMap, time::Instant};
 
 use ramp_eval::{Windows, compare};
-use ramp_model::{CausalLm, ModelFiles, gguf_metadata};
+use ramp_model::{CausalLm, ModelConfig, ModelFiles, gguf_metadata};
 use ramp_quant::fold;
 use ramp_search::{
     Certificate, Choices, Error as SearchError, Evaluator, Ledger, ModelFeatures, Problem, SearchContext,
@@ -81,67 +81,30 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     let bank = WeightBank::build(&model, &stats, first, options.rounding, &mut |p| progress(step(p)))?;
     clock.lap("encode");
 
-    let evaluator = Evaluator::new(&model, first, &bank, split.search.clone())?;
-    let mut held_out =
-        HeldOut { base: &base, model: &model, bank: &bank, split: &split, known: HashMap::new() };
-    let mut sensitivity: Option<(Sensitivity, Ledger)> = None;
+    let mut runner = Runner {
+        options,
+        config: &config,
+        model_name: files.name(),
+        evaluator: Evaluator::new(&model, first, &bank, split.search.clone())?,
+        held_out: HeldOut { base: &base, model: &model, bank: &bank, split: &split, known: HashMap::new() },
+        sensitivity: None,
+    };
     for problem in &problems {
         let features = ModelFeatures::new(&model, &stats, problem);
         for &allocator in &options.allocators {
             let seeds = if allocator.is_random() { options.seeds } else { 1 };
             for seed in 0..seeds {
-                let is_it = |run: &SearchRun| {
-                    (run.allocator, run.budget, run.seed) == (allocator, problem.budget(), seed)
-                };
-                if log.runs.iter().any(is_it) {
-                    continue;
+                if !log.has(allocator, problem.budget(), seed) {
+                    log.push(runner.run(allocator, seed, problem, &features, progress)?)?;
                 }
-                let mut context = SearchContext::new(evaluator.for_problem(problem)?, &features);
-                if let Some((known, spent)) = &sensitivity {
-                    context = context.with_sensitivity(known.clone(), *spent);
-                }
-                let start = Instant::now();
-                let mut search = allocator.make(seed, &config, &files.name(), &options.agent_device);
-                let mut tick = |p| progress(step(p));
-                let ended = allocate_within(search.as_mut(), options.tokens, &mut context, &mut tick);
-                let found = match ended {
-                    Ok(found) => Some(found),
-                    Err(SearchError::TokenLimit { .. }) => None,
-                    Err(error) => return Err(error.into()),
-                };
-                let seconds = start.elapsed().as_secs_f64();
-                let found = match found {
-                    None => None,
-                    Some(found) => {
-                        let (selection, report) = held_out.quality(problem, &found.choices, progress)?;
-                        let certify = |s| Certificate::new(problem, s, &found.choices);
-                        Some(FoundRun {
-                            origin: found.origin,
-                            file_bytes: problem.file_bytes(&found.choices),
-                            bits_per_weight: problem.bits_per_weight(&found.choices),
-                            search: found.score,
-                            selection,
-                            report,
-                            ledger: *context.evaluator.ledger(),
-                            trace: context.evaluator.trace().to_vec(),
-                            curve: found.curve,
-                            certificate: context.measured().map(certify),
-                            allocation: problem.allocation(&found.choices),
-                        })
-                    }
-                };
-                if sensitivity.is_none() {
-                    sensitivity = context.measurement().cloned();
-                }
-                log.push(SearchRun { allocator, budget: problem.budget(), seed, found, seconds })?;
             }
         }
     }
     clock.lap("search");
-    let base_perplexity = held_out.base_perplexity(progress)?;
+    let base_perplexity = runner.held_out.base_perplexity(progress)?;
     clock.lap("evaluate");
 
-    let mut warnings = split.warnings;
+    let mut warnings = split.warnings.clone();
     if options.texts.reward_on_test_text {
         warnings.push("the search was rewarded on the test windows: the report is no test".into());
     }
@@ -159,6 +122,65 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
         warnings,
         seconds: clock.laps,
     })
+}
+
+/// What all runs have in common.
+struct Runner<'a> {
+    options: &'a SearchOptions,
+    config: &'a ModelConfig,
+    model_name: String,
+    evaluator: Evaluator<'a>,
+    held_out: HeldOut<'a>,
+    /// Measured by the first search that asked for it, with what that cost.
+    sensitivity: Option<(Sensitivity, Ledger)>,
+}
+
+impl<'a> Runner<'a> {
+    fn run(
+        &mut self,
+        allocator: SearchAllocator,
+        seed: u64,
+        problem: &'a Problem,
+        features: &ModelFeatures<'_>,
+        progress: &mut StepFn<'_>,
+    ) -> Result<SearchRun> {
+        let mut context = SearchContext::new(self.evaluator.for_problem(problem)?, features);
+        if let Some((known, spent)) = &self.sensitivity {
+            context = context.with_sensitivity(known.clone(), *spent);
+        }
+        let start = Instant::now();
+        let mut search = allocator.make(seed, self.config, &self.model_name, &self.options.agent_device);
+        let mut tick = |p| progress(step(p));
+        let ended = allocate_within(search.as_mut(), self.options.tokens, &mut context, &mut tick);
+        let mut seconds = start.elapsed().as_secs_f64();
+        if let (Some((_, spent)), Some(_)) = (&self.sensitivity, context.measured()) {
+            seconds += spent.seconds;
+        }
+        let found = match ended {
+            Ok(found) => {
+                let (selection, report) = self.held_out.quality(problem, &found.choices, progress)?;
+                Some(FoundRun {
+                    file_bytes: problem.file_bytes(&found.choices),
+                    bits_per_weight: problem.bits_per_weight(&found.choices),
+                    search: found.score,
+                    selection,
+                    report,
+                    ledger: *context.evaluator.ledger(),
+                    trace: context.evaluator.trace().to_vec(),
+                    certificate: context.measured().map(|s| Certificate::new(problem, s, &found.choices)),
+                    allocation: problem.allocation(&found.choices),
+                    origin: found.origin,
+                    curve: found.curve,
+                })
+            }
+            Err(SearchError::TokenLimit { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if self.sensitivity.is_none() {
+            self.sensitivity = context.measurement().cloned();
+        }
+        Ok(SearchRun { allocator, budget: problem.budget(), seed, found, seconds })
+    }
 }
 
 /// Scores allocations on the windows that no search sees, each one once.
@@ -211,6 +233,8 @@ impl HeldOut<'_> {
 
 fn model_hash(model: &CausalLm) -> Result<String> {
     let mut hash = Sha256::new();
+    // Its fields have a fixed order.
+    hash.update(format!("{:?}", model.config()));
     for parameter in model.config().parameters() {
         hash.update(parameter.gguf_name());
         for value in model.parameter_data(parameter)? {

@@ -2,20 +2,27 @@
 #![cfg(unix)]
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
 };
 
 use crate::fixture::{Fixture, SMALL};
 
-/// Starts a search that would take hours, and waits until the log says that `step` is running.
-fn start(fixture: &Fixture, step: &str) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ramp"))
-        .arg("quantize")
-        .args([fixture.model().as_os_str(), "-o".as_ref(), fixture.out().as_os_str()])
+/// Starts a search that would take hours.
+fn quantize(fixture: &Fixture) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ramp"));
+    command.args(["quantize".as_ref(), fixture.model().as_os_str()]);
+    command.args(["-o".as_ref(), fixture.out().as_os_str()]);
+    command.args(["--episodes", "1000000", "--bpw", "4.25"]);
+    command
+}
+
+/// Runs a command on little text until the log says that `step` is running, and interrupts it.
+fn interrupt(command: &mut Command, fixture: &Fixture, step: &str) -> (Child, String) {
+    let mut child = command
         .args(["--text".as_ref(), fixture.text().as_os_str()])
         .args(SMALL)
-        .args(["--episodes", "1000000", "--bpw", "4.25"])
         .env("RAMP_LOG", "ramp=info")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -37,10 +44,27 @@ fn start(fixture: &Fixture, step: &str) -> (Child, String) {
 fn leaves_nothing_behind() {
     for step in ["calibrate", "search"] {
         let fixture = Fixture::new();
-        let (mut child, rest) = start(&fixture, step);
+        let (mut child, rest) = interrupt(&mut quantize(&fixture), &fixture, step);
         assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
         assert_eq!(rest.lines().last(), Some("error: interrupted; no output was written"), "{rest}");
         assert!(!rest.contains("panicked"), "{rest}");
         assert_eq!(fixture.listing(), ["model", "text"]);
     }
+}
+
+#[test]
+fn finished_runs_are_in_the_log() {
+    let fixture = Fixture::new();
+    let log = fixture.path("log.jsonl");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ramp"));
+    command.args(["search".as_ref(), fixture.model().as_os_str(), "--log".as_ref(), log.as_os_str()]);
+    // The first is done at once, the second would take hours.
+    command.args(["--allocators", "uniform,random", "--tokens", "4000000000", "--rounding", "nearest"]);
+    let (mut child, rest) = interrupt(&mut command, &fixture, "search");
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    let last = format!("error: interrupted; what was finished is in {}", log.display());
+    assert_eq!(rest.lines().last(), Some(last.as_str()), "{rest}");
+    let log = fs::read_to_string(log).unwrap();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    assert!(log.contains("\"allocator\":\"uniform\""), "{log}");
 }

@@ -10,3 +10,4 @@ mod interrupt;
 mod measure;
 mod policy;
 mod quantize;
+mod search;

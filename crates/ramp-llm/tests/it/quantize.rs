@@ -94,3 +94,25 @@ fn the_same_seed_gives_the_same_bytes_and_a_policy() {
     let summary = succeed(&mut first.quantize(&["--bpw", "4.25", "--policy", policy.to_str().unwrap()]));
     assert!(summary.contains("allocator policy (policy trained on model)"), "{summary}");
 }
+
+#[test]
+fn other_searches_hold_the_budget_too() {
+    let scores = ["proxy", "polish", "evopress"].map(|allocator| {
+        let fixture = Fixture::new();
+        let report = fixture.path("report.json");
+        let args = ["--allocator", allocator, "--bpw", "4.2", "--rounding", "nearest", "--json"];
+        succeed(fixture.quantize(&args).arg(&report));
+        let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+        assert!(report["bits_per_weight"].as_f64().unwrap() <= 4.2, "{allocator}");
+        assert_eq!(report["file_bytes"], fs::metadata(fixture.out()).unwrap().len());
+        assert_eq!(report["allocator"], allocator);
+        let candidates = report["candidates"].as_array().unwrap().iter();
+        let score = |candidate: &Value| candidate["score"]["kld"].as_f64().unwrap();
+        candidates.map(score).collect::<Vec<f64>>()
+    });
+    let [proxy, polish, evopress] = scores;
+    // Uniform and itself; uniform, the knapsack that it begins with, and itself.
+    assert_eq!((proxy.len(), polish.len(), evopress.len()), (2, 3, 2));
+    assert!(polish[2] <= polish[1] && polish[1] < polish[0], "{polish:?}");
+    assert!(evopress[1] < evopress[0], "{evopress:?}");
+}

@@ -63,7 +63,7 @@ fn each_comes_as_close_as_it_should() {
     let evo_press = mean_regret(|seed| Box::new(EvoPress::new(seed)), None);
     assert!(evo_press <= 0.25, "evopress {evo_press}");
     // Without a forward pass, from errors that tell half of it.
-    let proxy = mean_regret(|_| Box::new(ProxyKnapsack), None);
+    let proxy = mean_regret(|_| Box::new(ProxyKnapsack::default()), None);
     assert!(proxy < 1.0, "proxy {proxy}");
     let cem = mean_regret(|seed| Box::new(Cem::new(seed)), None);
     let random = mean_regret(|seed| Box::new(RandomSearch::new(seed)), None);
@@ -146,6 +146,17 @@ fn a_limit_without_room_for_one_allocation_is_an_error() {
         assert!(matches!(error, Error::TokenLimit { limit: 1000 }), "{error}");
         assert_eq!(error.to_string(), "the limit of 1000 tokens is spent");
     }
+}
+
+#[test]
+fn a_search_without_rounds_is_an_error() {
+    let world = world(0.0, 1);
+    let error =
+        Cem { generations: 0, ..Cem::new(1) }.allocate(&mut world.context(), &mut |_| true).unwrap_err();
+    assert_eq!(error.to_string(), "the search scored no allocation");
+    // Odd settings that still score something.
+    let none = EvoPress { stages: Vec::new(), ..EvoPress::new(1) };
+    assert_eq!(run(&world, &mut none.clone(), None).choices, uniform(&world.problem));
 }
 
 #[test]

@@ -8,7 +8,10 @@ use ramp_gguf::Metadata;
 use ramp_model::{CalibrationStats, CausalLm, LayerId, ModelFiles, Role};
 use ramp_quant::{Budget, Rounding};
 
-use crate::{ActionSet, Choices, Error, Evaluator, Problem, Score, Sensitivity, WeightBank, uniform};
+use crate::{
+    ActionSet, Choices, Error, Evaluator, Problem, Score, Sensitivity, WeightBank, forward::ModelForward,
+    uniform,
+};
 
 const CTX: usize = 64;
 
@@ -82,6 +85,30 @@ fn a_prefix_is_reused_and_changes_nothing() {
         assert_eq!(score.tokens, spent);
     }
     assert_eq!(evaluator.evaluations(), n_blocks + 1);
+}
+
+#[test]
+fn fewer_kept_streams_make_longer_passes_and_the_same_scores() {
+    let nano = Nano::new();
+    let n_blocks = nano.n_blocks();
+    let stream = 4 * 8 * CTX * nano.model.config().hidden_size;
+    let last = nano.changed_in(n_blocks - 1);
+    let head = nano.problem.slots().len() - 1;
+    let mut spent = Vec::new();
+    for kept in [n_blocks + 1, 2, 1, 0] {
+        let forward =
+            ModelForward::within(kept * stream, &nano.model, &nano.bank, nano.windows.clone()).unwrap();
+        let mut evaluator = Evaluator::of(&nano.problem, &nano.bank, Box::new(forward));
+        evaluator.score(&uniform(&nano.problem)).unwrap();
+        let before = *evaluator.ledger();
+        same(evaluator.score(&last).unwrap(), nano.evaluator().score(&last).unwrap());
+        let single = evaluator.score_single(head, 0).unwrap();
+        same(single, nano.evaluator().score_single(head, 0).unwrap());
+        spent.push(evaluator.ledger().since(&before).tokens);
+    }
+    assert!(spent.is_sorted() && spent[0] < spent[1] && spent[1] < spent[2], "{spent:?}");
+    // Only the one in front of the first block is left.
+    assert_eq!((spent[2], spent[3]), (2 * 8 * CTX, 2 * 8 * CTX));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use super::{config, synthetic::World};
 use crate::{
     ActionSet, AdditiveSurrogate, Allocator, Cem, Choices, EvoPress, Fixed, HawqTrace, LlamaCppMix,
-    MeasuredKnapsack, Polish, Problem, ProxyKnapsack, RandomSearch, RoleDepth, TraceRule, Uniform,
-    allocate_within,
+    MeasuredKnapsack, Polish, Problem, ProxyError, ProxyKnapsack, RandomSearch, RoleDepth, TraceRule,
+    Uniform, allocate_within,
     moves::{draw_masked, fill_at_random, lower_at_random, step_up},
     project, uniform,
 };
@@ -82,7 +82,8 @@ proptest! {
             Box::new(RoleDepth::default()),
             Box::new(HawqTrace::default()),
             Box::new(HawqTrace { rule: TraceRule::Bits { alpha: 0.5 } }),
-            Box::new(ProxyKnapsack),
+            Box::new(ProxyKnapsack::default()),
+            Box::new(ProxyKnapsack { error: ProxyError::Outputs }),
             Box::new(MeasuredKnapsack),
             Box::new(Polish::default()),
             Box::new(RandomSearch::new(seed)),

@@ -3,12 +3,14 @@
 use std::{fs, io::Write as _, path::Path};
 
 use ramp_gguf::{GgmlType, write_atomically};
-use ramp_quant::FoldConfig;
-use ramp_quant::Rounding;
+use ramp_quant::{Budget, FoldConfig, Rounding};
 use ramp_search::{ActionSet, Fixed};
 use serde::{Deserialize, Serialize};
 
-use super::{options::SearchOptions, report::SearchRun};
+use super::{
+    options::{SearchAllocator, SearchOptions},
+    report::SearchRun,
+};
 use crate::error::{Error, Result};
 
 /// What every run of a log has in common. Budgets, searches and seeds may be added to a log.
@@ -17,7 +19,7 @@ use crate::error::{Error, Result};
 pub struct Header {
     /// Version of RAMP: another one may search in another way.
     pub ramp: String,
-    /// SHA-256 of every parameter of the model.
+    /// SHA-256 of the model's configuration and every parameter.
     pub model: String,
     /// SHA-256 of the tokens of each part: calibration, search, selection, report.
     pub texts: [String; 4],
@@ -90,6 +92,11 @@ impl<'a> Log<'a> {
             log.runs.push(run);
         }
         Ok(log)
+    }
+
+    /// Whether a run was made.
+    pub(super) fn has(&self, allocator: SearchAllocator, budget: Budget, seed: u64) -> bool {
+        self.runs.iter().any(|run| (run.allocator, run.budget, run.seed) == (allocator, budget, seed))
     }
 
     /// Adds a run and writes the log anew, so that it is complete at any time.

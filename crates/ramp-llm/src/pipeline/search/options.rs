@@ -7,8 +7,8 @@ use ramp_model::ModelConfig;
 use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
 use ramp_search::{
     ActionSet, AdditiveSurrogate, Allocator, Categorical, Cem, EvoPress, Fixed, HawqTrace, LlamaCppMix,
-    MeasuredKnapsack, Mode, Polish, ProxyKnapsack, RandomSearch, RoleDepth, Sac, SacSearchConfig, TraceRule,
-    Uniform, WalkSearchConfig,
+    MeasuredKnapsack, Mode, Polish, ProxyError, ProxyKnapsack, RandomSearch, RoleDepth, Sac, SacSearchConfig,
+    TraceRule, Uniform, WalkSearchConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +28,10 @@ pub enum SearchAllocator {
     HawqBits,
     /// HAWQ-V2's perturbations and a knapsack.
     Hawq,
-    /// Errors weighted by the importance matrix, and a knapsack.
+    /// Errors of the weights, and a knapsack.
     Proxy,
+    /// Errors of the outputs, and a knapsack.
+    ProxyImatrix,
     /// Measured sensitivities and a knapsack.
     Knapsack,
     /// The measured knapsack, then exchanges.
@@ -54,13 +56,14 @@ pub enum SearchAllocator {
 
 impl SearchAllocator {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Uniform,
         Self::Mix,
         Self::RoleDepth,
         Self::HawqBits,
         Self::Hawq,
         Self::Proxy,
+        Self::ProxyImatrix,
         Self::Knapsack,
         Self::Polish,
         Self::Surrogate,
@@ -83,6 +86,7 @@ impl SearchAllocator {
             Self::HawqBits => "hawq-bits",
             Self::Hawq => "hawq",
             Self::Proxy => "proxy",
+            Self::ProxyImatrix => "proxy-imatrix",
             Self::Knapsack => "knapsack",
             Self::Polish => "polish",
             Self::Surrogate => "surrogate",
@@ -132,7 +136,8 @@ impl SearchAllocator {
             Self::RoleDepth => Box::new(RoleDepth::default()),
             Self::HawqBits => Box::new(HawqTrace { rule: TraceRule::Bits { alpha: 1.0 } }),
             Self::Hawq => Box::new(HawqTrace::default()),
-            Self::Proxy => Box::new(ProxyKnapsack),
+            Self::Proxy => Box::new(ProxyKnapsack { error: ProxyError::Weights }),
+            Self::ProxyImatrix => Box::new(ProxyKnapsack { error: ProxyError::Outputs }),
             Self::Knapsack => Box::new(MeasuredKnapsack),
             Self::Polish => Box::new(Polish::default()),
             Self::Surrogate => Box::new(AdditiveSurrogate::new(seed)),

@@ -20,7 +20,8 @@ pub struct SearchRun {
     pub seed: u64,
     /// What it found; `None` when the limit of tokens left no room for one allocation.
     pub found: Option<FoundRun>,
-    /// Wall-clock seconds, without what is shared: encoding, the unquantized model's pass and the held-out windows.
+    /// Wall-clock seconds, those of shared sensitivities included where the search used them, but not encoding, the
+    /// unquantized model's pass and the held-out windows.
     pub seconds: f64,
 }
 
