@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "POLICY.safetensors")]
     output: PathBuf,
     /// What learns.
-    #[arg(long, value_enum, default_value_t = AgentArg::Sac)]
+    #[arg(long, value_enum, default_value_t = AgentArg::Regressor)]
     agent: AgentArg,
     /// Budgets to learn for, in bits per weight.
     #[arg(long, value_name = "BITS", value_delimiter = ',', default_values_t = [4.0], value_parser = parse_bits)]
