@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     problem::Problem,
     sensitivity::Sensitivity,
-    wide_walk::choice_of,
+    wide_walk::{SIZES, choice_of},
 };
 
 /// Strengths of the ridge that cross-validation chooses from.
@@ -142,8 +142,13 @@ fn names(table: &WideTable) -> Vec<String> {
 }
 
 fn with_derived(names: &[String]) -> Vec<String> {
-    let kept = names.iter().filter(|name| !name.starts_with(ERROR)).cloned();
+    let kept = names.iter().filter(|name| is_input(name)).cloned();
     kept.chain(DERIVED.iter().map(ToString::to_string)).chain(["ln_error".to_owned()]).collect()
+}
+
+/// Whether a wide feature is weighed: not the errors, of which each format has its own, and no sizes.
+fn is_input(name: &str) -> bool {
+    !name.starts_with(ERROR) && !SIZES.contains(&name)
 }
 
 fn check_names(expected: &[String], table: &WideTable) -> Result<()> {
@@ -165,8 +170,7 @@ fn static_inputs(table: &WideTable, scaler: &WideScaler, slot: usize) -> Result<
     };
     let state = table.state(slot, context, scaler)?;
     let named = table.names().iter().zip(&state);
-    let mut x: Vec<f64> =
-        named.filter(|(name, _)| !name.starts_with(ERROR)).map(|(_, &x)| f64::from(x)).collect();
+    let mut x: Vec<f64> = named.filter(|(name, _)| is_input(name)).map(|(_, &x)| f64::from(x)).collect();
     let depth = x[0];
     let inside = table.layers()[slot].block().is_some();
     let flag = |holds: bool| f64::from(u8::from(inside && holds));

@@ -10,6 +10,10 @@ use crate::{
     problem::{Choices, Problem},
 };
 
+/// Features that agents do not look at: within one model sizes only tell roles apart, which the roles do better, and in
+/// another model of other proportions the same sizes mean other roles.
+pub(crate) const SIZES: [&str; 3] = ["ln_in", "ln_out", "ln_size_share"];
+
 /// What a categorical agent sees while it walks.
 #[derive(Clone, Copy, Debug)]
 pub struct WideWalk<'a> {
@@ -88,7 +92,12 @@ impl WideWalk<'_> {
                 range,
                 target_bits,
             };
-            let state = self.features.state(slot, context, self.scaler)?;
+            let mut state = self.features.state(slot, context, self.scaler)?;
+            for (value, name) in state.iter_mut().zip(self.features.names()) {
+                if SIZES.contains(&name.as_str()) {
+                    *value = 0.0;
+                }
+            }
             let allowed = |choice: usize| {
                 !self.masked || spent + problem.choice_cost(slot, choice) + behind <= capacity
             };

@@ -28,7 +28,7 @@ fn train(fixture: &Fixture, policy: &str, args: &[&str]) -> Command {
 #[test]
 fn a_regressor_is_trained_transferred_and_used() {
     let fixture = Fixture::new();
-    let summary = succeed(&mut train(&fixture, "policy", &["--budgets", "3.8,4.5"]));
+    let summary = succeed(&mut train(&fixture, "policy", &["--agent", "regressor", "--budgets", "3.8,4.5"]));
     assert!(summary.contains("regressor policy") && summary.contains("4.5"), "{summary}");
     assert_eq!(fixture.listing(), ["model", "policy", "text"], "no checkpoint is left");
     let policy = fixture.path("policy");
@@ -73,7 +73,7 @@ fn agents_are_trained_with_a_log() {
 fn what_cannot_be_trained_is_said() {
     let fixture = Fixture::new();
     let with = |args: &[&str]| train(&fixture, "policy", args);
-    refuse(&mut with(&["--episodes", "3"]), &["--agent regressor has no episodes"]);
+    refuse(&mut with(&["--agent", "regressor", "--episodes", "3"]), &["--agent regressor has no episodes"]);
     refuse(&mut with(&["--budgets", "1.0"]), &["below the floor", "3.4375 bits per weight"]);
     refuse(&mut with(&["--budgets", "9"]), &["above the ceiling"]);
     let twice = fixture.path("policy");
