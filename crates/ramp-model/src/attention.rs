@@ -1,8 +1,6 @@
 //! Causal attention with grouped queries, rotary positions and an optional sliding window.
 
-use burn::tensor::{
-    Device, Tensor, TensorData, activation::softmax, module::attention, ops::AttentionModuleOptions,
-};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::softmax};
 use rayon::prelude::*;
 
 use crate::{host, precision::Precision, rope::RopeTables};
@@ -10,6 +8,9 @@ use crate::{host, precision::Precision, rope::RopeTables};
 /// Rows of queries scored at once. A block sees only the keys up to its own end, so that about half of the
 /// causal score matrix is never computed.
 const QUERY_BLOCK: usize = 128;
+
+/// The same on other devices, where scores of all keys are computed.
+const DEVICE_QUERY_BLOCK: usize = 512;
 
 /// A score that softmax turns into exactly zero.
 const HIDDEN: f32 = -3.0e4;
@@ -72,50 +73,38 @@ pub(crate) fn causal_attention(
         None => x,
     };
     let (q, k, v) = (turn(split(q, heads.heads)), turn(split(k, heads.kv_heads)), split(v, heads.kv_heads));
-    // The backends' fused kernels multiply in f16 whatever they are given: that is no f32.
-    let fused = precision != Precision::F32 && heads.window.is_none_or(|window| window >= seq);
-    let a =
-        if fused { fused_attention(q, k, v, heads) } else { blockwise_attention(q, k, &v, heads, precision) };
+    let a = device_attention(q, k, &v, heads, precision);
     a.swap_dims(1, 2).reshape([batch * seq, heads.heads * dim])
 }
 
-/// `[batch, heads, seq, dim]` and `[batch, kv_heads, seq, dim]`, by the backend's own kernel.
-fn fused_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, shape: Heads) -> Tensor<4> {
-    let Heads { batch, seq, heads, kv_heads, dim, .. } = shape;
-    let share = |x: Tensor<4>| -> Tensor<4> {
-        if heads == kv_heads {
-            return x;
-        }
-        let x: Tensor<5> = x.reshape([batch, kv_heads, 1, seq, dim]);
-        x.expand([batch, kv_heads, heads / kv_heads, seq, dim]).reshape([batch, heads, seq, dim])
-    };
-    let options = AttentionModuleOptions { is_causal: true, ..AttentionModuleOptions::default() };
-    attention(q, share(k), share(v), None, None, options)
-}
-
 /// `[batch, heads, seq, dim]` and `[batch, kv_heads, seq, dim]`, by the operations that every device has.
-fn blockwise_attention(
+///
+/// A GPU compiles and tunes a product for every class of shapes, at the cost of a minute each, so that all queries see
+/// keys of one length, and half of the scores are computed for nothing: a few per cent of a large model's products.
+/// Burn's own fused attention is tuned for longer than that, also on a short text, and multiplies in f16 whatever it is
+/// given.
+fn device_attention(
     q: Tensor<4>,
     k: Tensor<4>,
     v: &Tensor<4>,
     shape: Heads,
     precision: Precision,
 ) -> Tensor<4> {
-    let Heads { batch, heads, kv_heads, dim, window, .. } = shape;
+    let Heads { batch, seq, heads, kv_heads, dim, window } = shape;
     let group = heads / kv_heads;
     let device = q.device();
     let q = q * (1.0 / (dim as f64).sqrt());
     let k = k.swap_dims(2, 3); // [batch, kv_heads, head_dim, seq]
 
     let mut blocks = Vec::new();
-    for [start, rows, first_key, keys] in shape.blocks() {
+    for start in (0..seq).step_by(DEVICE_QUERY_BLOCK) {
+        let rows = DEVICE_QUERY_BLOCK.min(seq - start);
         let q = q.clone().narrow(2, start, rows).reshape([batch, kv_heads, group * rows, dim]);
-        let scores = q.matmul(k.clone().narrow(3, first_key, keys)); // [batch, kv_heads, group * rows, keys]
-        let scores = Precision::F32.cast(scores).reshape([batch, heads, rows, keys]);
-        let scores = scores + mask(start, rows, first_key, keys, window, &device);
-        let weights = precision.cast(softmax(scores, 3)).reshape([batch, kv_heads, group * rows, keys]);
-        let values = weights.matmul(v.clone().narrow(2, first_key, keys));
-        blocks.push(values.reshape([batch, heads, rows, dim]));
+        let scores = q.matmul(k.clone()); // [batch, kv_heads, group * rows, seq]
+        let scores = Precision::F32.cast(scores).reshape([batch, heads, rows, seq]);
+        let scores = scores.mask_fill(hidden(start, rows, seq, window, &device), HIDDEN);
+        let weights = precision.cast(softmax(scores, 3)).reshape([batch, kv_heads, group * rows, seq]);
+        blocks.push(weights.matmul(v.clone()).reshape([batch, heads, rows, dim]));
     }
     if blocks.len() == 1 { blocks.remove(0) } else { Tensor::cat(blocks, 2) }
 }
@@ -202,23 +191,25 @@ fn lay_out(
     out
 }
 
-/// Zero where query `start + i` may see key `first_key + j`, [`HIDDEN`] elsewhere; `[1, 1, rows, keys]`.
-fn mask(
+/// Where query `start + i` may not see key `j`; `[1, 1, rows, keys]`.
+fn hidden(
     start: usize,
     rows: usize,
-    first_key: usize,
     keys: usize,
     sliding_window: Option<usize>,
     device: &Device,
-) -> Tensor<4> {
-    let visible =
-        |query: usize, key: usize| key <= query && sliding_window.is_none_or(|window| query - key < window);
-    let values: Vec<f32> = (start..start + rows)
-        .flat_map(|query| {
-            (first_key..first_key + keys).map(move |key| if visible(query, key) { 0.0 } else { HIDDEN })
-        })
-        .collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, rows, keys]), device)
+) -> Tensor<4, Bool> {
+    let place = |range: std::ops::Range<usize>, shape: [usize; 4]| -> Tensor<4, Int> {
+        Tensor::<1, Int>::arange(range.start as i64..range.end as i64, device).reshape(shape)
+    };
+    let shape = [1, 1, rows, keys];
+    let query = place(start..start + rows, [1, 1, rows, 1]).expand(shape);
+    let key = place(0..keys, [1, 1, 1, keys]).expand(shape);
+    let ahead = key.clone().greater(query.clone());
+    match sliding_window.filter(|window| *window < keys) {
+        Some(window) => ahead.bool_or((query - key).greater_equal_elem(window as i64)),
+        None => ahead,
+    }
 }
 
 #[cfg(test)]
@@ -255,7 +246,7 @@ mod tests {
     #[test]
     fn blocks_grouping_and_window_follow_the_definition() {
         let device = Device::flex();
-        let shape @ [heads, kv, seq, dim] = [4, 2, QUERY_BLOCK + 37, 8];
+        let shape @ [heads, kv, seq, dim] = [4, 2, DEVICE_QUERY_BLOCK + 37, 8];
         let noise = |n: usize, seed: u32| -> Vec<f32> {
             (0..n as u32)
                 .map(|i| ((i.wrapping_mul(2_654_435_761) ^ seed) >> 16) as f32 / 16384.0 - 2.0)
