@@ -456,7 +456,7 @@ impl CausalLm {
             dim: self.config.head_dim,
             window: self.config.sliding_window,
         };
-        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.precision, self.on_host);
+        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.on_host);
         tap.observe(&ids(block, &[Role::O]), &a)?;
         Ok(x + Precision::F32.cast(linear(Role::O, a)?))
     }

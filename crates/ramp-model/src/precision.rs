@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// Type of the matrices of the blocks and of what they are multiplied with.
 ///
-/// Everything else is f32 always: the embedding, the residual stream, norms, rotations, softmax, and the head, whose
+/// Everything else is f32 always: the embedding, the residual stream, norms, rotations, attention, and the head, whose
 /// logits a KL divergence reads to more digits than half a float has. Half floats are for GPUs: a CPU multiplies them
 /// more slowly than f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
