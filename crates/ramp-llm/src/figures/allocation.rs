@@ -60,7 +60,7 @@ pub(super) fn by_depth(log: &TrainingLog) -> Result<Option<String>> {
         let mut chart = axes(area, &heading, ["block / (blocks - 1)", "bits"], -0.03..1.03, y)?;
         let roles = roles(log);
         // Roles of a block would cover each other.
-        let shift = |role: usize| (role as f64 - 0.5 * roles.len() as f64) * 0.004;
+        let shift = |role: usize| (role as f64 - 0.5 * roles.len() as f64) * 0.008;
         let dots = points.iter().map(|(depth, bits, slot)| {
             let role = roles.iter().position(|role| *role == slot.role).unwrap_or(0);
             Circle::new((depth + shift(role), *bits), 3, colour(role).filled())
@@ -124,7 +124,7 @@ pub(super) fn by_role(log: &TrainingLog) -> Result<Option<String>> {
         for (at, role) in roles.iter().enumerate() {
             let x = at as f64;
             let bar =
-                Rectangle::new([(x - 0.4, 0.0), (x + 0.4, role.mean_bits)], colour(0).mix(0.8).filled());
+                Rectangle::new([(x - 0.4, 0.0), (x + 0.4, role.mean_bits)], colour(1).mix(0.7).filled());
             chart.draw_series(std::iter::once(bar)).map_err(failed)?;
             let label = |text: String, y: f64| Text::new(text, (x - 0.38, y), text_style(11));
             let above = label(format!("{:.2}", role.mean_bits), role.mean_bits + 0.06 * top);
