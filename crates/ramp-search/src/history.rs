@@ -257,14 +257,27 @@ impl TrainingLog {
     /// not have.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |why: String| Error::Log { path: path.to_owned(), why };
-        let size = fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
-        if size > MAX_LOG_BYTES {
-            return Err(fail(format!("it has {size} bytes, a log has at most {MAX_LOG_BYTES}")));
-        }
-        let bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
-        let log: Self = serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))?;
+        let log: Self = serde_json::from_slice(&read(path)?).map_err(|e| fail(e.to_string()))?;
         log.check().map_err(fail)?;
         Ok(log)
+    }
+
+    /// Reads a file with one log, or with a list of logs, as a training on several models and budgets writes it.
+    ///
+    /// # Errors
+    /// As [`TrainingLog::load`].
+    pub fn load_all(path: &Path) -> Result<Vec<Self>> {
+        let fail = |why: String| Error::Log { path: path.to_owned(), why };
+        let bytes = read(path)?;
+        let is_list = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+        if !is_list {
+            return Ok(vec![Self::load(path)?]);
+        }
+        let logs: Vec<Self> = serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))?;
+        for log in &logs {
+            log.check().map_err(fail)?;
+        }
+        Ok(logs)
     }
 
     /// Whether the document holds together, so that no figure reads beyond a list.
@@ -297,6 +310,16 @@ impl TrainingLog {
         }
         Ok(())
     }
+}
+
+/// The bytes of a file that may be a log.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let fail = |why: String| Error::Log { path: path.to_owned(), why };
+    let size = fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+    if size > MAX_LOG_BYTES {
+        return Err(fail(format!("it has {size} bytes, a log has at most {MAX_LOG_BYTES}")));
+    }
+    fs::read(path).map_err(|e| fail(e.to_string()))
 }
 
 /// The part of a layer's name that says what it does.

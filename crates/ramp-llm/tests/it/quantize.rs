@@ -5,7 +5,7 @@ use std::fs;
 use ramp::gguf::{GgufFile, Provenance, keys};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, quantized, succeed};
+use crate::fixture::{Fixture, quantized, ramp, succeed};
 
 fn names(list: &Value, key: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|item| item[key].as_str().unwrap().to_owned()).collect()
@@ -82,6 +82,13 @@ fn the_same_seed_gives_the_same_bytes_and_a_policy() {
     assert_eq!((log.model.as_str(), log.seed, log.episodes.len()), ("model", 3, 2));
     assert!(log.slots.len() == 4 * 7 + 2 && log.slots.iter().all(|slot| slot.features.len() == 9));
     assert!(log.episodes.iter().all(|episode| episode.fits && episode.learning.is_some()));
+
+    let figures = first.path("figures");
+    let table = succeed(ramp().arg("figures").arg(first.path("log.json")).arg("-o").arg(&figures));
+    for name in ["training", "allocation", "transitions", "components"] {
+        let svg = fs::read_to_string(figures.join(name).with_extension("svg")).unwrap();
+        assert!(svg.starts_with("<svg") && table.contains(&format!("{name}.svg")), "{name}: {table}");
+    }
 
     let report: Value = serde_json::from_slice(&read(&first, "report.json")).unwrap();
     assert_eq!(names(&report["candidates"], "allocator"), ["uniform", "knapsack", "sac"]);

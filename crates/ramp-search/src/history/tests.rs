@@ -155,3 +155,20 @@ fn files_round_trip_and_broken_ones_are_refused() {
     assert!(TrainingLog::load(&path).unwrap_err().to_string().contains("missing field"));
     assert!(TrainingLog::load(&dir.path().join("absent")).is_err());
 }
+
+#[test]
+fn a_file_holds_one_log_or_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, many) = (folder.path().join("one.json"), folder.path().join("many.json"));
+    log().save(&one).unwrap();
+    assert_eq!(TrainingLog::load_all(&one).unwrap(), [log()]);
+    let mut other = log();
+    other.seed = 2;
+    std::fs::write(&many, serde_json::to_vec(&[log(), other.clone()]).unwrap()).unwrap();
+    assert_eq!(TrainingLog::load_all(&many).unwrap(), [log(), other.clone()]);
+    assert!(TrainingLog::load(&many).is_err());
+    other.version = 9;
+    std::fs::write(&many, serde_json::to_vec(&[other]).unwrap()).unwrap();
+    let error = TrainingLog::load_all(&many).unwrap_err().to_string();
+    assert!(error.contains("many.json") && error.contains("version 9"), "{error}");
+}
