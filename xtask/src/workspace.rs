@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::process;
@@ -62,6 +62,13 @@ impl Workspace {
     pub(crate) fn model(shared: &Path, name: &str) -> PathBuf {
         let zoo = shared.join("zoo").join(name);
         if zoo.is_dir() { zoo } else { PathBuf::from(name) }
+    }
+
+    /// The test text of WikiText-2 in `shared`.
+    pub(crate) fn test_text(shared: &Path) -> Result<PathBuf> {
+        let text = shared.join("data/wikitext2/wiki.test.raw");
+        ensure!(text.is_file(), "there is no {} (give the folder with --shared)", text.display());
+        Ok(text)
     }
 
     /// `cargo ARGS`, in the root.

@@ -8,7 +8,7 @@
 use std::{env, error::Error, fs, io, path::PathBuf, time::Instant};
 
 use burn::tensor::Device;
-use ramp_eval::{Bos, LanguageModel, Protocol, Scored, perplexity, rows::batches};
+use ramp_eval::{Bos, LanguageModel, Protocol, perplexity, rows::batches};
 use ramp_model::ModelFiles;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,13 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let files = ModelFiles::open(&PathBuf::from(model))?;
     let ids = files.tokenizer()?.encode(&fs::read_to_string(text)?)?;
-    let protocol = Protocol {
-        ctx: ctx.parse()?,
-        bos: Bos::Never,
-        scored: Scored::All,
-        min_windows: 1,
-        max_windows: Some(windows.parse()?),
-    };
+    let max_windows = Some(windows.parse()?);
+    let protocol = Protocol { bos: Bos::Never, max_windows, ..Protocol::gptq(ctx.parse()?) };
     let windows = protocol.windows(&ids, None)?;
     fs::write(tokens, serde_json::to_string(&windows.tokens())?)?;
     let model = files.load(&Device::flex())?;

@@ -9,7 +9,7 @@ use std::{env, error::Error, path::Path, time::Instant};
 
 use burn::tensor::Device;
 use ramp::{
-    eval::{Bos, Protocol, Scored, perplexity},
+    eval::{Bos, Protocol, perplexity},
     model::{Architecture, CausalLm, HostTensor, ModelConfig, Parameter, Precision, WeightSource},
 };
 use rand::{Rng, SeedableRng};
@@ -35,8 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let ids: Vec<u32> = (0..ctx * windows).map(|_| rng.random_range(0..config.vocab_size as u32)).collect();
-    let protocol =
-        Protocol { ctx, bos: Bos::Never, scored: Scored::All, min_windows: 1, max_windows: Some(windows) };
+    let protocol = Protocol { bos: Bos::Never, max_windows: Some(windows), ..Protocol::gptq(ctx) };
     let cut = protocol.windows(&ids, None)?;
     let mut best = f64::INFINITY;
     for round in 0..=rounds {

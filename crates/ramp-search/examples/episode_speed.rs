@@ -9,7 +9,7 @@
 use std::{env, error::Error, fs, io, path::PathBuf, time::Instant};
 
 use burn::tensor::Device;
-use ramp_eval::{Bos, LanguageModel, Protocol, Scored, perplexity, rows::batches};
+use ramp_eval::{Bos, LanguageModel, Protocol, perplexity, rows::batches};
 use ramp_gguf::{GgmlType, Metadata};
 use ramp_model::{CalibrationStats, ModelFiles};
 use ramp_quant::{Budget, Rounding};
@@ -25,13 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let files = ModelFiles::open(&PathBuf::from(model))?;
     let ids = files.tokenizer()?.encode(&fs::read_to_string(text)?)?;
-    let protocol = Protocol {
-        ctx: ctx.parse()?,
-        bos: Bos::Never,
-        scored: Scored::All,
-        min_windows: 1,
-        max_windows: Some(windows.parse()?),
-    };
+    let max_windows = Some(windows.parse()?);
+    let protocol = Protocol { bos: Bos::Never, max_windows, ..Protocol::gptq(ctx.parse()?) };
     let windows = protocol.windows(&ids, None)?;
     let model = files.load(&Device::flex())?;
     let actions = ActionSet::new(vec![GgmlType::Q4_0, GgmlType::Q8_0])?;

@@ -256,10 +256,7 @@ impl TrainingLog {
     /// [`Error::Log`] when the file cannot be read, is no log, is of another version, or has choices that its slots do
     /// not have.
     pub fn load(path: &Path) -> Result<Self> {
-        let fail = |why: String| Error::Log { path: path.to_owned(), why };
-        let log: Self = serde_json::from_slice(&read(path)?).map_err(|e| fail(e.to_string()))?;
-        log.check().map_err(fail)?;
-        Ok(log)
+        Self::parse(&read(path)?, path)
     }
 
     /// Reads a file with one log, or with a list of logs, as a training on several models and budgets writes it.
@@ -271,13 +268,20 @@ impl TrainingLog {
         let bytes = read(path)?;
         let is_list = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
         if !is_list {
-            return Ok(vec![Self::load(path)?]);
+            return Ok(vec![Self::parse(&bytes, path)?]);
         }
         let logs: Vec<Self> = serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))?;
         for log in &logs {
             log.check().map_err(fail)?;
         }
         Ok(logs)
+    }
+
+    fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        let fail = |why: String| Error::Log { path: path.to_owned(), why };
+        let log: Self = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
+        log.check().map_err(fail)?;
+        Ok(log)
     }
 
     /// Whether the document holds together, so that no figure reads beyond a list.

@@ -49,8 +49,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let shared = workspace.shared(args.shared.as_deref());
-    let text = shared.join("data/wikitext2/wiki.test.raw");
-    ensure!(text.is_file(), "there is no {} (give the folder with --shared)", text.display());
+    let text = Workspace::test_text(&shared)?;
     process::run(&mut workspace.cargo(&["build", "-p", "ramp-eval", "--example", "score_windows"]))?;
     let target = workspace.metadata()?.target_directory;
     let program = target.join("debug/examples/score_windows");

@@ -44,8 +44,7 @@ struct Round {
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let shared = workspace.shared(args.shared.as_deref());
-    let text = shared.join("data/wikitext2/wiki.test.raw");
-    ensure!(text.is_file(), "there is no {} (give the folder with --shared)", text.display());
+    let text = Workspace::test_text(&shared)?;
     let model = Workspace::model(&shared, &args.model);
     process::run(&mut workspace.cargo(&["build", "-p", "ramp-search", "--example", "episode_speed"]))?;
     let program = workspace.metadata()?.target_directory.join("debug/examples/episode_speed");

@@ -49,7 +49,7 @@ pub(super) fn failed(why: impl std::fmt::Display) -> Error {
     Error::Figure { why: why.to_string() }
 }
 
-/// Axes with a heading and the names of both. `marks`, where given, is how an x is written.
+/// Axes with a heading and the names of both.
 pub(super) fn axes<'a, 'b>(
     area: &Area<'b>,
     heading: &str,

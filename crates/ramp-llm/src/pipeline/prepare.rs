@@ -9,7 +9,7 @@ use ramp_search::{Problem, Progress, Stage, WeightBank};
 
 use super::{
     options::QuantizeOptions,
-    run::{Step, StepFn, calibrate, needs_gram},
+    run::{Step, StepFn, calibrate},
     text::TextSplit,
 };
 use crate::error::{Error, Result};
@@ -64,11 +64,6 @@ impl Prepared {
             &mut |p: Progress| progress(step(p)),
         )?)
     }
-}
-
-/// Whether the settings' rounding needs Gram matrices.
-pub(super) const fn wants_gram(settings: &QuantizeOptions) -> bool {
-    needs_gram(settings.rounding)
 }
 
 /// A report of the search as one of the pipeline.

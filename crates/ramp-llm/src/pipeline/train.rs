@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{
     options::QuantizeOptions,
-    prepare::{Prepared, step, wants_gram},
-    run::StepFn,
+    prepare::{Prepared, step},
+    run::{StepFn, needs_gram},
 };
 use crate::error::Result;
 
@@ -65,7 +65,7 @@ pub fn train_policy(options: &PolicyTraining, progress: &mut StepFn<'_>) -> Resu
     }
     let mut prepared = Vec::new();
     for path in &options.models {
-        let model = Prepared::new(path, &options.budgets, settings, wants_gram(settings), progress)?;
+        let model = Prepared::new(path, &options.budgets, settings, needs_gram(settings.rounding), progress)?;
         let bank = model.bank(settings, progress)?;
         prepared.push((model, bank));
     }

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::{
     options::QuantizeOptions,
-    prepare::{Prepared, step, wants_gram},
-    run::StepFn,
+    prepare::{Prepared, step},
+    run::{StepFn, needs_gram},
 };
 use crate::error::Result;
 
@@ -83,7 +83,8 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
     let settings = &settings;
     let budgets = [options.budget];
     let lookup = {
-        let source = Prepared::new(&options.source, &budgets, settings, wants_gram(settings), progress)?;
+        let source =
+            Prepared::new(&options.source, &budgets, settings, needs_gram(settings.rounding), progress)?;
         let bank = source.bank(settings, progress)?;
         let problem = &source.problems[0];
         let features = ModelFeatures::new(&source.model, &source.stats, problem);
@@ -102,7 +103,7 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
         )?;
         let zero_shot_seconds = clock.elapsed().as_secs_f64();
 
-        if wants_gram(settings) {
+        if needs_gram(settings.rounding) {
             target = Prepared::new(path, &budgets, settings, true, progress)?;
         }
         let bank = target.bank(settings, progress)?;
