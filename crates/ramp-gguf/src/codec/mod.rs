@@ -19,6 +19,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
+mod super_scales;
 mod vector;
 
 use std::marker::PhantomData;
@@ -27,6 +28,7 @@ use bytemuck::Pod;
 pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
 pub use kernel::{Vectorize, vectorized};
 use rayon::prelude::*;
+pub use super_scales::{set_super_scales, super_scales};
 
 use self::kernel::{Decode, Encode, Isa, RowCodec, kernels};
 use self::vector::Vector;

@@ -4,6 +4,7 @@
 mod broken;
 mod calibration;
 mod gguf;
+mod gradient;
 mod oracle;
 mod random;
 mod threads;

@@ -1,0 +1,73 @@
+//! A model on another device, or in another type of float.
+
+use burn::tensor::{Device, Tensor};
+
+use super::{Block, CausalLm, Linear};
+use crate::{error::Result, host, norm::Norm, parameter::NormId, precision::Precision, rope::Rope};
+
+impl CausalLm {
+    /// The same model on `device`, its blocks in `precision`. Weights travel through host memory.
+    ///
+    /// On a device with autodiff ([`Device::autodiff`]) every operation is one that gradients pass through; nothing is
+    /// tracked until a weight that requires its gradient is put in.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn to(&self, device: &Device, precision: Precision) -> Result<Self> {
+        let linear = |linear: &Linear| -> Result<Linear> {
+            let bias = linear.bias.as_ref().map(|bias| moved(bias, device)).transpose()?;
+            Ok(Linear {
+                weight: precision.cast(moved(&linear.weight, device)?),
+                bias: bias.map(|bias| precision.cast(bias)),
+            })
+        };
+        let blocks = self.blocks.iter().map(|block| {
+            let mut linears = block.linears.clone();
+            for slot in linears.iter_mut().flatten() {
+                *slot = linear(slot)?;
+            }
+            Ok(Block {
+                attn_norm: block.attn_norm.moved(device)?,
+                q_norm: block.q_norm.as_ref().map(|norm| norm.moved(device)).transpose()?,
+                k_norm: block.k_norm.as_ref().map(|norm| norm.moved(device)).transpose()?,
+                ffn_norm: block.ffn_norm.moved(device)?,
+                linears,
+            })
+        });
+        Ok(Self {
+            config: self.config.clone(),
+            device: device.clone(),
+            precision,
+            on_host: precision == Precision::F32 && host::is_host(device),
+            token_embd: moved(&self.token_embd, device)?,
+            position_embd: self.position_embd.as_ref().map(|table| moved(table, device)).transpose()?,
+            blocks: blocks.collect::<Result<_>>()?,
+            output_norm: self.output_norm.moved(device)?,
+            output: self.output.as_ref().map(|head| moved(head, device)).transpose()?,
+            // Its tables are on the device.
+            rope: self.rope.as_ref().map(|_| Rope::new(&self.config)),
+        })
+    }
+
+    /// Replaces the weight of a norm, `[channels]`; its bias stays.
+    ///
+    /// # Errors
+    /// When the model has no such norm, or the width differs.
+    pub fn set_norm(&mut self, id: NormId, weight: Tensor<1>) -> Result<()> {
+        let norm = self.norm_for(id, &weight)?;
+        norm.weight = weight;
+        Ok(())
+    }
+}
+
+impl Norm {
+    fn moved(&self, device: &Device) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| moved(bias, device)).transpose()?;
+        Ok(Self { weight: moved(&self.weight, device)?, bias })
+    }
+}
+
+fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Result<Tensor<D>> {
+    let data = tensor.clone().try_into_data().map_err(crate::error::Error::device)?;
+    Ok(Tensor::from_data(data, device))
+}
