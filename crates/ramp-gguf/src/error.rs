@@ -107,14 +107,6 @@ pub enum Error {
         /// The largest code.
         max: u8,
     },
-    /// A scale that f16 cannot hold.
-    #[error("scale {value} of a {ty} block is not finite as f16")]
-    ScaleRange {
-        /// The type.
-        ty: GgmlType,
-        /// The scale.
-        value: f32,
-    },
     /// A row must be a whole number of blocks.
     #[error("rows of {n_per_row} weights do not divide into {ty} blocks of {}", ty.block_size())]
     RowNotBlockMultiple {

@@ -25,8 +25,7 @@ mod writer;
 
 pub use atomic::write_atomically;
 pub use codec::{
-    BlockGrid, Vectorize, block_grid, decode, encode, encode_into, has_grid, set_codes, set_super_scales,
-    super_scales, vectorized,
+    BlockGrid, Vectorize, block_grid, decode, encode, encode_into, has_grid, set_codes, vectorized,
 };
 pub use error::{Error, Result};
 pub use facts::{ModelFacts, check_vocabulary};

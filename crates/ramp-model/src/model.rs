@@ -260,7 +260,22 @@ impl CausalLm {
     /// # Errors
     /// When the model has no such norm, or the width differs.
     pub fn scale_norm(&mut self, id: NormId, scale: &Tensor<1>) -> Result<()> {
-        let norm = self.norm_for(id, scale)?;
+        let width = self.norm_of(id)?.weight.dims();
+        if width != scale.dims() {
+            return Err(Error::Replacement {
+                name: id.gguf_name(),
+                expected: width.to_vec(),
+                found: scale.dims().to_vec(),
+            });
+        }
+        let norm = match id {
+            NormId::Attn(block) => self.blocks.get_mut(block).map(|b| &mut b.attn_norm),
+            NormId::QHead(block) => self.blocks.get_mut(block).and_then(|b| b.q_norm.as_mut()),
+            NormId::KHead(block) => self.blocks.get_mut(block).and_then(|b| b.k_norm.as_mut()),
+            NormId::Ffn(block) => self.blocks.get_mut(block).map(|b| &mut b.ffn_norm),
+            NormId::Output => Some(&mut self.output_norm),
+        }
+        .ok_or_else(|| Error::NoSuchLayer { name: id.gguf_name() })?;
         norm.weight = norm.weight.clone() * scale.clone();
         norm.bias = norm.bias.take().map(|bias| bias * scale.clone());
         Ok(())
@@ -291,26 +306,6 @@ impl CausalLm {
         linear.weight = linear.weight.clone() * factors.clone().reshape([rows, 1]);
         linear.bias = linear.bias.take().map(|bias| bias * factors);
         Ok(())
-    }
-
-    /// A norm to change, if it is as wide as `other`.
-    fn norm_for(&mut self, id: NormId, other: &Tensor<1>) -> Result<&mut Norm> {
-        let width = self.norm_of(id)?.weight.dims();
-        if width != other.dims() {
-            return Err(Error::Replacement {
-                name: id.gguf_name(),
-                expected: width.to_vec(),
-                found: other.dims().to_vec(),
-            });
-        }
-        match id {
-            NormId::Attn(block) => self.blocks.get_mut(block).map(|b| &mut b.attn_norm),
-            NormId::QHead(block) => self.blocks.get_mut(block).and_then(|b| b.q_norm.as_mut()),
-            NormId::KHead(block) => self.blocks.get_mut(block).and_then(|b| b.k_norm.as_mut()),
-            NormId::Ffn(block) => self.blocks.get_mut(block).map(|b| &mut b.ffn_norm),
-            NormId::Output => Some(&mut self.output_norm),
-        }
-        .ok_or_else(|| Error::NoSuchLayer { name: id.gguf_name() })
     }
 
     fn norm_of(&self, id: NormId) -> Result<&Norm> {

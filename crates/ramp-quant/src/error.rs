@@ -298,6 +298,14 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// A block whose output cannot be learned for.
+    #[error("{method}: the error of the block's output is {value}")]
+    BlockError {
+        /// The method.
+        method: &'static str,
+        /// The error.
+        value: f64,
+    },
     /// The device failed to give a tensor back.
     #[error("the device could not return a tensor: {why}")]
     Device {

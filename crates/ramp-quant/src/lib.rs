@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod adam;
 pub mod affine;
 mod allocation;
 pub mod baseline;

@@ -167,7 +167,7 @@ pub fn set_codes(ty: GgmlType, codes: &[u8], block: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn check(ty: GgmlType, block: &[u8]) -> Result<()> {
+fn check(ty: GgmlType, block: &[u8]) -> Result<()> {
     if !has_grid(ty) {
         return Err(Error::NoGrid { ty });
     }

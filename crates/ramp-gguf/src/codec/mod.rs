@@ -19,7 +19,6 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod search;
-mod super_scales;
 mod vector;
 
 use std::marker::PhantomData;
@@ -28,7 +27,6 @@ use bytemuck::Pod;
 pub use grid::{BlockGrid, block_grid, has_grid, set_codes};
 pub use kernel::{Vectorize, vectorized};
 use rayon::prelude::*;
-pub use super_scales::{set_super_scales, super_scales};
 
 use self::kernel::{Decode, Encode, Isa, RowCodec, kernels};
 use self::vector::Vector;

@@ -3,7 +3,13 @@
 use burn::tensor::{Device, Tensor};
 
 use super::{Block, CausalLm, Linear};
-use crate::{error::Result, host, norm::Norm, parameter::NormId, precision::Precision, rope::Rope};
+use crate::{
+    error::{Error, Result},
+    host,
+    norm::Norm,
+    precision::Precision,
+    rope::Rope,
+};
 
 impl CausalLm {
     /// The same model on `device`, its blocks in `precision`. Weights travel through host memory.
@@ -48,16 +54,6 @@ impl CausalLm {
             rope: self.rope.as_ref().map(|_| Rope::new(&self.config)),
         })
     }
-
-    /// Replaces the weight of a norm, `[channels]`; its bias stays.
-    ///
-    /// # Errors
-    /// When the model has no such norm, or the width differs.
-    pub fn set_norm(&mut self, id: NormId, weight: Tensor<1>) -> Result<()> {
-        let norm = self.norm_for(id, &weight)?;
-        norm.weight = weight;
-        Ok(())
-    }
 }
 
 impl Norm {
@@ -68,6 +64,6 @@ impl Norm {
 }
 
 fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Result<Tensor<D>> {
-    let data = tensor.clone().try_into_data().map_err(crate::error::Error::device)?;
+    let data = tensor.clone().try_into_data().map_err(Error::device)?;
     Ok(Tensor::from_data(data, device))
 }

@@ -32,7 +32,7 @@ pub enum Kind {
     Squeezellm,
     /// QuIP# without its lattice and fine-tuning.
     Quip,
-    /// LRQ, layer by layer.
+    /// LRQ, for the output of each block; with inputs of the unquantized model, for the output of each matrix.
     Lrq,
 }
 
@@ -65,7 +65,7 @@ impl Kind {
     #[must_use]
     pub const fn inputs(self) -> Inputs {
         match self {
-            Self::Gptq => Inputs::Quantized,
+            Self::Gptq | Self::Lrq => Inputs::Quantized,
             _ => Inputs::Unquantized,
         }
     }

@@ -13,11 +13,13 @@
 //! | SmoothQuant | [`smoothquant()`] | largest \|x\| | the same |
 //! | SqueezeLLM | [`squeezellm()`] | mean of x² | codes, a table a row, sparse outliers |
 //! | QuIP# essentials | [`quip()`] | Gram matrix | codes, scales, zero points, a sign per channel |
-//! | LRQ | [`lrq()`] | Gram matrix | codes, scales, zero points |
+//! | LRQ | [`lrq()`], [`lrq_by`] | Gram matrix, or a block's output | codes, scales, zero points |
 //!
 //! All are deterministic: the same input gives the same bits on any number of threads.
 
 mod awq;
+mod block_output;
+mod blockwise;
 mod gptq;
 mod kmeans;
 mod lrq;
@@ -37,7 +39,7 @@ use ramp_model::{ChannelStats, Gram};
 pub use self::{
     awq::{Awq, AwqConfig, awq, awq_by},
     gptq::{GptqAffineConfig, gptq_affine},
-    lrq::{LrqConfig, lrq},
+    lrq::{LrqConfig, lrq, lrq_by},
     method::{Inputs, Kind, Method},
     model::{Applied, AppliedLayer, apply},
     output_error::OutputError,

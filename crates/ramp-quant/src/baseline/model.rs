@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::{
     AwqConfig, Calibration, GptqAffineConfig, Inputs, Kind, LrqConfig, Matrix, Method, Outcome, QuipConfig,
-    SmoothquantConfig, SqueezellmConfig, awq, awq_by, gptq_affine, lrq, mean_sq, quip, rtn, smoothquant,
-    squeezellm,
+    SmoothquantConfig, SqueezellmConfig, awq, awq_by,
+    blockwise::lrq_blocks,
+    gptq_affine, lrq, mean_sq, quip, rtn, smoothquant, squeezellm,
     stream::{Reference, Stream},
 };
 use crate::{
@@ -57,7 +58,8 @@ pub struct AppliedLayer {
 ///
 /// `stats` are those of the unquantized model. Methods with [`Inputs::Quantized`] gather their own, from `windows`, matrix by
 /// matrix: never more than the Gram matrix of one input, and the residual stream of the windows. AWQ runs halves of blocks
-/// on windows, too, because it searches for the least error behind them. Other methods need no windows.
+/// on windows, too, because it searches for the least error behind them, and LRQ learns the matrices of a block together, for
+/// its output. Other methods need no windows.
 ///
 /// Channel scales (AWQ, SmoothQuant) are not folded into the layer in front: `Q(W diag(s)) diag(s)⁻¹` on the input as it
 /// is computes the same. A scale that would fold into a matrix divides that matrix's rows, and an affine quantizer does
@@ -79,6 +81,13 @@ pub fn apply(
     let config = model.config().clone();
     let total = config.n_blocks * config.architecture.roles().len();
     let base = model.clone(); // handles only
+    if let Method::Published { kind: Kind::Lrq, bits, group, inputs: Inputs::Quantized } = method {
+        if windows.is_empty() {
+            return Err(Error::MissingWindows { method: method.to_string() });
+        }
+        let affine = AffineConfig::per_group(bits, group);
+        return lrq_blocks(model, windows, &LrqConfig { affine, ..LrqConfig::default() }, progress);
+    }
     let searches_outputs = matches!(method, Method::Published { kind: Kind::Awq, .. });
     let sequential = method.inputs() == Inputs::Quantized;
     let mut stream = match searches_outputs || sequential {

@@ -50,6 +50,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Each window's stream, and another's at the same place.
+    pub(super) fn beside(&self, other: &Self) -> Vec<(Tensor<3>, Tensor<3>)> {
+        self.hidden.iter().cloned().zip(other.hidden.iter().cloned()).collect()
+    }
+
     /// What `base` makes of the stream in a half of a block, to measure other weights against.
     pub(super) fn reference(&self, base: &CausalLm, block: usize, half: SubBlock) -> Result<Reference> {
         let seq = self.hidden.first().map_or(1, |hidden| hidden.dims()[1]);

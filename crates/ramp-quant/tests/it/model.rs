@@ -206,3 +206,33 @@ fn statistics_of_another_model_are_refused() {
     let stopped = apply(rtn, &mut model.clone(), &none, &[], |_, _| false).unwrap_err();
     assert!(matches!(stopped, Error::Model(ramp_model::Error::Interrupted)));
 }
+
+fn held_out(model: &CausalLm, base: &CausalLm) -> f32 {
+    let tokens: Vec<u32> = (0..120).map(|i| 9 + i * 13 % 800).collect();
+    let log_p = |model: &CausalLm| -> Tensor<2> {
+        let logits: Tensor<3> = model.logits(&[&tokens]).unwrap();
+        let [_, seq, vocab] = logits.dims();
+        let (logits, lse) = ramp_model::log_sum_exp(logits.reshape([seq, vocab]));
+        logits - lse
+    };
+    let (p, q) = (log_p(base), log_p(model));
+    (p.clone().exp() * (p - q)).sum().into_scalar::<f32>() / tokens.len() as f32
+}
+
+#[test]
+fn lrq_learns_for_the_output_of_blocks() {
+    let model = nano();
+    let stats = stats(&model);
+    let windows: Vec<Vec<u32>> =
+        (0..4).map(|w| (0..64).map(|i| 3 + (w * 31 + i * (7 + w)) % 900).collect()).collect();
+    let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
+    let divergence = |name: &str| {
+        let mut quantized = model.clone();
+        apply(name.parse().unwrap(), &mut quantized, &stats, &windows, |_, _| true).unwrap();
+        held_out(&quantized, &model)
+    };
+    let (rtn, by_block) = (divergence("rtn3-g32"), divergence("lrq3-g32"));
+    assert!(by_block < 0.9 * rtn, "{rtn} {by_block}");
+    let missing = apply("lrq3".parse().unwrap(), &mut model.clone(), &stats, &[], |_, _| true);
+    assert!(matches!(missing, Err(Error::MissingWindows { .. })));
+}

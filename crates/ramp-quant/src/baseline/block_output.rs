@@ -1,0 +1,79 @@
+//! The output of a block, and how it depends on the block's matrices.
+
+use burn::tensor::{Tensor, TensorData};
+use ramp_model::{CausalLm, LayerId, NoTap};
+
+use crate::error::{Error, Result};
+
+/// What goes into a block of the quantized model, and what comes out of the same block of the unquantized one.
+pub(super) struct BlockOutput<'a> {
+    /// On the windows' device.
+    plain: CausalLm,
+    /// The same with autodiff.
+    tracked: CausalLm,
+    block: usize,
+    layers: &'a [LayerId],
+    /// Residual streams `[1, seq, hidden]`.
+    windows: Vec<(Tensor<3>, Tensor<3>)>,
+}
+
+impl<'a> BlockOutput<'a> {
+    /// `model` is only asked for its norms and biases, and `tracked` is the same on a device with autodiff.
+    pub(super) fn new(
+        model: &CausalLm,
+        tracked: &CausalLm,
+        block: usize,
+        layers: &'a [LayerId],
+        windows: Vec<(Tensor<3>, Tensor<3>)>,
+    ) -> Self {
+        Self { plain: model.clone(), tracked: tracked.clone(), block, layers, windows }
+    }
+
+    /// Squared error of the output with these matrices, relative to what the block adds to the stream.
+    pub(super) fn error(&self, weights: &[Vec<f32>]) -> Result<f64> {
+        let mut model = self.plain.clone();
+        place(&mut model, self.layers, weights)?;
+        let (mut error, mut norm) = (0.0, 0.0);
+        for (input, expected) in &self.windows {
+            let output = model.run_blocks(input.clone(), self.block..self.block + 1, &mut NoTap)?;
+            error += sum(output.sub(expected.clone()).square())?;
+            norm += sum((expected.clone() - input.clone()).square())?;
+        }
+        Ok(if norm > 0.0 { error / norm } else { 0.0 })
+    }
+
+    /// Derivatives of the mean squared error of one window's output in every weight; windows take turns.
+    pub(super) fn slope(&self, step: usize, weights: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        let mut model = self.tracked.clone();
+        let leaves = place(&mut model, self.layers, weights)?;
+        let (input, expected) = &self.windows[step % self.windows.len()];
+        let input = Tensor::from_inner(input.clone());
+        let output = model.run_blocks(input, self.block..self.block + 1, &mut NoTap)?;
+        let mut gradients = (output - Tensor::from_inner(expected.clone())).square().mean().backward();
+        let slope = |(leaf, weights): (Tensor<2>, &Vec<f32>)| match leaf.grad_remove(&mut gradients) {
+            Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(Error::device),
+            None => Ok(vec![0.0; weights.len()]),
+        };
+        leaves.into_iter().zip(weights).map(slope).collect()
+    }
+}
+
+/// Puts matrices into a model, as leaves of a graph where the device has one.
+fn place(model: &mut CausalLm, layers: &[LayerId], weights: &[Vec<f32>]) -> Result<Vec<Tensor<2>>> {
+    let mut leaves = Vec::with_capacity(layers.len());
+    for (&id, weight) in layers.iter().zip(weights) {
+        let weight = TensorData::new(weight.clone(), model.config().shape(id));
+        let mut weight: Tensor<2> = Tensor::from_data(weight, model.device());
+        if model.device().is_autodiff() {
+            weight = weight.require_grad();
+        }
+        model.set_weight(id, weight.clone())?;
+        leaves.push(weight);
+    }
+    Ok(leaves)
+}
+
+fn sum(tensor: Tensor<3>) -> Result<f64> {
+    let sum = tensor.sum().try_into_vec_as::<f32>().map_err(Error::device)?;
+    Ok(f64::from(sum[0]))
+}
