@@ -137,10 +137,12 @@ impl Agent {
     /// # Panics
     /// If the device fails to give them back.
     pub fn actor_tensors(&self) -> Vec<NamedTensor> {
-        match &self.policy {
-            Some(policy) => policy.to_tensors(),
-            None => self.download_policy().expect("the device that holds the actor can be read").to_tensors(),
-        }
+        self.actor_net().expect("the device that holds the actor can be read").to_tensors()
+    }
+
+    /// A copy of the actor.
+    pub(crate) fn actor_net(&self) -> Result<ActorNet> {
+        self.policy.clone().map_or_else(|| self.download_policy(), Ok)
     }
 
     /// The configuration.

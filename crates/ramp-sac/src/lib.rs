@@ -17,6 +17,8 @@ mod learner;
 mod networks;
 mod ppo;
 mod replay;
+#[cfg(feature = "rl")]
+pub mod rl;
 mod shape;
 pub mod squashed;
 mod temperature;

@@ -47,11 +47,16 @@ impl Agent {
         ) else {
             return Ok(None);
         };
+        self.learn(&batch).map(Some)
+    }
+
+    /// One gradient step of everything on a minibatch of any number of rows.
+    pub(crate) fn learn(&mut self, batch: &Batch) -> Result<UpdateMetrics> {
         let (lr, alpha) = (self.config.lr, self.learner.temperature.alpha());
         let dims = [self.config.state_dim, self.config.action_dim];
 
         // Critics: L(θ) = E[(Q_θ₁(s, a) - y)²] + E[(Q_θ₂(s, a) - y)²], y a constant.
-        let y = self.target(&batch, alpha)?;
+        let y = self.target(batch, alpha)?;
         let input = critic::join(&batch.states, &batch.actions, dims);
         let (q, tape) = self.learner.critics.forward_tape(&input, Wrt::Params)?;
         let mean_q = critic::mean(q.iter().map(|&q| f64::from(q)));
@@ -60,7 +65,7 @@ impl Agent {
         self.learner.critic_adam.step(&mut self.learner.critics, grads, lr);
 
         // Actor: L(φ) = E[α log π_φ(ã|s) - min Q_θ(s, ã)], ã ~ π_φ reparameterised, θ a constant.
-        let noise = self.noise();
+        let noise = self.noise(batch.rewards.len());
         let (outputs, tape) = self.learner.actor.forward_tape(&batch.states, Wrt::Params)?;
         let ActorStep { slopes, loss: actor_loss, mean_log_pi } =
             self.actor_slopes(&batch.states, &outputs, &noise, alpha)?;
@@ -85,7 +90,7 @@ impl Agent {
         let metrics = UpdateMetrics { critic_loss, actor_loss, alpha_loss, alpha, entropy, mean_q };
         metrics.check_finite(self.learner.updates)?;
         self.learner.updates += 1;
-        Ok(Some(metrics))
+        Ok(metrics)
     }
 
     /// E[α log π(ã|s) - min Q(s, ã)] and its slopes at the actor's `outputs` for `states`. The critics are constants.
@@ -122,7 +127,7 @@ impl Agent {
             return Ok(batch.returns.clone());
         }
         let dims = [self.config.state_dim, self.config.action_dim];
-        let noise = self.noise();
+        let noise = self.noise(batch.rewards.len());
         let next = self.sample(&batch.next_states, &noise)?;
         let q = self.learner.targets.forward(&critic::join(&batch.next_states, &next.actions, dims))?;
         let values = critic::least(&q).into_iter().zip(next.log_pi);
@@ -142,8 +147,8 @@ impl Agent {
     }
 
     /// Standard normal noise `[batch, action]`.
-    fn noise(&mut self) -> Vec<f32> {
-        let len = self.config.batch_size * self.config.action_dim;
+    fn noise(&mut self, batch: usize) -> Vec<f32> {
+        let len = batch * self.config.action_dim;
         (0..len).map(|_| self.learner.learn_rng.sample(StandardNormal)).collect()
     }
 }

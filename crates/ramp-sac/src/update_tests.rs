@@ -60,7 +60,7 @@ fn target_is_reward_plus_discounted_soft_value_of_the_target_networks() {
     let (b, alpha) = (batch(), 0.3);
     let y = targets_of(&mut agent, alpha);
     agent.learner.learn_rng = ChaCha8Rng::seed_from_u64(5);
-    let noise = agent.noise();
+    let noise = agent.noise(4);
     let next = agent.sample(&b.next_states, &noise).unwrap();
     let q = agent.learner.targets.forward(&critic::join(&b.next_states, &next.actions, [3, 2])).unwrap();
     for i in 0..4 {
@@ -95,7 +95,7 @@ fn behind_a_terminal_state_there_is_nothing() {
 #[test]
 fn every_draw_of_noise_is_a_new_one() {
     let mut agent = agent(config());
-    let (first, second) = (agent.noise(), agent.noise());
+    let (first, second) = (agent.noise(4), agent.noise(4));
     assert_eq!(first.len(), 8);
     assert_ne!(first, second);
 }

@@ -6,6 +6,7 @@
 mod behaviour;
 mod bit_mdp;
 mod bit_mdp_learning;
+mod burn_rl;
 mod checkpoint;
 mod determinism;
 mod pendulum;
