@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     allocator::SearchContext,
+    augmentation::Augmentation,
     error::{Error, Result},
     evaluator::Evaluator,
     history::{EpisodeRecord, LogHeader, MeanLearning, TrainingLog},
@@ -135,6 +136,11 @@ impl Task {
         self.best.as_ref()
     }
 
+    /// Whether there is anything to decide in a slot: one with a fixed type has nothing to teach.
+    fn is_open(&self, slot: usize) -> bool {
+        self.problem.slots()[slot].choices.len() > 1
+    }
+
     pub(crate) const fn walk(&self, masked: bool) -> WideWalk<'_> {
         WideWalk { problem: &self.problem, features: &self.table, scaler: &self.scaler, masked }
     }
@@ -253,6 +259,7 @@ impl Trainer {
         // Widened before the product: a file of many gigabytes times a few budgets.
         let between =
             (1..=n).map(|at| floor + ((ceiling - floor) as u128 * at as u128 / (n as u128 + 1)) as u64);
+        let augmentation = Augmentation::new(&self.config, &task.table);
         let mut shown = Vec::new();
         for capacity in between.chain([task.problem.capacity()]) {
             let problem = task.problem.with_capacity(capacity);
@@ -262,23 +269,29 @@ impl Trainer {
             let steps = walk.replay(&choices)?;
             // Between two formats the best action of a continuous agent is a place, not the middle of a bin.
             let best = Relaxation::new(&problem, shaping.sensitivity().clone()).actions_for(&choices);
-            for step in steps {
-                let mut own = Vec::new();
-                for action in (0..walk.actions()).filter(|&action| step.mask[action]) {
-                    let choice = walk.choice(step.slot, action).unwrap_or(0);
-                    let reward =
-                        shaping.own(&problem, step.slot, choice, &self.config.reward, &task.reference);
-                    let tried = Decided::shown(WideStep { action, ..step.clone() }, &walk);
-                    // The rest of the walk follows the knapsack and loses nothing.
-                    self.learner.remember(std::slice::from_ref(&tried), &[reward])?;
-                    own.push((tried, reward));
-                }
-                let raw = best[step.slot];
-                match &self.learner {
-                    Learner::Discrete(_) if self.config.cloning_temperature > 0.0 => {
-                        shown.extend(tempered(own, self.config.cloning_temperature));
+            for step in steps.into_iter().filter(|step| task.is_open(step.slot)) {
+                for copy in 0..=self.config.augmented_copies {
+                    let mut step = step.clone();
+                    if copy > 0 {
+                        augmentation.apply(&mut step.state, &mut self.rng);
                     }
-                    _ => shown.push(Decided { raw, step, log_prob: 0.0 }),
+                    let raw = best[step.slot];
+                    let mut own = Vec::new();
+                    for action in (0..walk.actions()).filter(|&action| step.mask[action]) {
+                        let choice = walk.choice(step.slot, action).unwrap_or(0);
+                        let reward =
+                            shaping.own(&problem, step.slot, choice, &self.config.reward, &task.reference);
+                        let tried = Decided::shown(WideStep { action, ..step.clone() }, &walk);
+                        // The rest of the walk follows the knapsack and loses nothing.
+                        self.learner.remember(std::slice::from_ref(&tried), &[reward])?;
+                        own.push((tried, reward));
+                    }
+                    match &self.learner {
+                        Learner::Discrete(_) if self.config.cloning_temperature > 0.0 => {
+                            shown.extend(tempered(own, self.config.cloning_temperature));
+                        }
+                        _ => shown.push(Decided { raw, step, log_prob: 0.0 }),
+                    }
                 }
             }
         }
@@ -289,6 +302,7 @@ impl Trainer {
                 .walk(self.masked())
                 .replay(choices)?
                 .into_iter()
+                .filter(|step| task.is_open(step.slot))
                 .map(|step| Decided::shown(step, &task.walk(self.masked())))
                 .collect();
             let rewards = self.rewards(task, &steps, choices, self.episode_reward(task, choices, measured));
@@ -359,14 +373,14 @@ impl Trainer {
         let walk = task.walk(masked);
         let n = task.problem.slots().len();
         let mut reserved = task.problem.floor();
-        let mut free = vec![true; n];
+        let mut free: Vec<bool> = (0..n).map(|slot| task.is_open(slot)).collect();
         let incumbent = task.best.as_ref().map(|best| &best.choices);
         if let (Behaviour::Incumbent { resampled }, Some(incumbent), false) =
             (self.config.behaviour, incumbent, random)
         {
             free = vec![false; n];
             for slot in rand::seq::index::sample(&mut self.rng, n, resampled.min(n)) {
-                free[slot] = true;
+                free[slot] = task.is_open(slot);
             }
             // A layer that is decided again may be asked to give one step away, not everything.
             for slot in 0..n {
@@ -378,6 +392,7 @@ impl Trainer {
         let steps = walk.run(&reserved, |slot, state, mask| {
             let action = match incumbent {
                 Some(incumbent) if !free[slot] => walk.action(slot, incumbent[slot]),
+                None if !free[slot] => walk.action(slot, 0),
                 _ if random => {
                     let allowed: Vec<usize> = (0..mask.len()).filter(|&action| mask[action]).collect();
                     let action = allowed[rng.random_range(0..allowed.len())];

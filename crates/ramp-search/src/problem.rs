@@ -361,7 +361,9 @@ impl Problem {
             .flat_map(|slot| {
                 actions.types().iter().filter_map(|&wanted| {
                     let got = ramp_gguf::fallback(wanted, slot.columns as u64);
-                    (got != wanted).then_some((slot.id, wanted, Format::Ggml(got)))
+                    // A fixed type is no fallback, and has none of the set beside it.
+                    let has = slot.choices.iter().any(|choice| choice.format == Format::Ggml(got));
+                    (got != wanted && has).then_some((slot.id, wanted, Format::Ggml(got)))
                 })
             })
             .collect()

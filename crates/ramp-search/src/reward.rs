@@ -1,6 +1,10 @@
 //! The reward of an episode (Sec. 3.4 of the paper), as printed and as it can be learnt from.
 
+mod text;
+
 use serde::{Deserialize, Serialize};
+
+pub use text::{RewardSplit, RewardText, RewardTokens};
 
 use crate::error::{Error, Result};
 

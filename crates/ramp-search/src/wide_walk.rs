@@ -48,7 +48,8 @@ impl WideWalk<'_> {
     }
 
     /// The choice of a slot that an action stands for; `None` if the slot has no such format, or if a cheaper action
-    /// stands for the same one, as fallbacks make it.
+    /// stands for the same one, as fallbacks make it. A slot with one option that no action stands for, as a fixed type may
+    /// be, has it under the first action.
     #[must_use]
     pub fn choice(&self, slot: usize, action: usize) -> Option<usize> {
         choice_of(self.problem, slot, action)
@@ -160,6 +161,11 @@ pub(crate) fn choice_of(problem: &Problem, slot: usize, action: usize) -> Option
     let types = problem.actions().types();
     let format_of = |action: usize| ramp_gguf::fallback(types[action], slot.columns as u64);
     let format = format_of(action);
+    if let [only] = slot.choices.as_slice()
+        && (0..types.len()).all(|action| only.format.ggml() != Some(format_of(action)))
+    {
+        return (action == 0).then_some(0);
+    }
     if (0..action).any(|cheaper| format_of(cheaper) == format) {
         return None;
     }

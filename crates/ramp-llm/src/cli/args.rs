@@ -8,7 +8,10 @@ use ramp::{
     model::Precision,
     pipeline::{AllocatorKind, QuantizeOptions, fold_of_mode},
     quant::{Budget, GptqConfig, Rounding},
-    search::{ActionSet, Mode},
+    search::{
+        ActionSet, Fixed, Mode,
+        reward::{RewardSplit, RewardText, RewardTokens},
+    },
 };
 use serde::Serialize;
 
@@ -56,6 +59,51 @@ fn bits(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+/// Types of the matrices outside of the blocks.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct FixedArgs {
+    /// Store the embedding as this type instead of searching one.
+    #[arg(long, value_name = "TYPE")]
+    token_embd_type: Option<GgmlType>,
+    /// Store the head as this type instead of searching one.
+    #[arg(long, value_name = "TYPE")]
+    output_type: Option<GgmlType>,
+}
+
+impl FixedArgs {
+    /// What the library takes.
+    pub(crate) const fn types(self) -> Fixed {
+        Fixed { token_embd: self.token_embd_type, output: self.output_type }
+    }
+}
+
+/// The text that the search is rewarded on.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RewardArgs {
+    /// Tokens that every tried allocation is scored on, at most, or `all` that the text has for it.
+    #[arg(long, value_name = "TOKENS", default_value = "4096", value_parser = reward_tokens)]
+    search_tokens: RewardTokens,
+    /// Score allocations on the test windows while searching. The report is marked.
+    #[arg(long)]
+    reward_on_test_text: bool,
+}
+
+impl RewardArgs {
+    /// What the library takes.
+    pub(crate) const fn text(self) -> RewardText {
+        let split = if self.reward_on_test_text { RewardSplit::Test } else { RewardSplit::Search };
+        RewardText { split, tokens: self.search_tokens }
+    }
+}
+
+fn reward_tokens(text: &str) -> std::result::Result<RewardTokens, String> {
+    match text.parse::<u32>() {
+        _ if text == "all" => Ok(RewardTokens::Full),
+        Ok(tokens) if tokens > 0 => Ok(RewardTokens::AtMost(tokens as usize)),
+        _ => Err(format!("`{text}` is neither a number of tokens above zero nor `all`")),
+    }
+}
+
 /// What the search does and how much it may look at.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SearchArgs {
@@ -69,6 +117,8 @@ pub(crate) struct SearchArgs {
     /// IQ4_XS with --mode paper].
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub(crate) types: Option<Vec<GgmlType>>,
+    #[command(flatten)]
+    pub(crate) fixed: FixedArgs,
     /// How codes are chosen: each weight to its nearest, or with error feedback (GPTQ) [default: gptq, or nearest
     /// with --mode paper].
     #[arg(long, value_enum)]
@@ -82,9 +132,8 @@ pub(crate) struct SearchArgs {
     /// Tokens for activation statistics, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 131_072, value_parser = at_least(1))]
     pub(crate) calibration_tokens: usize,
-    /// Tokens that every tried allocation is scored on, at most.
-    #[arg(long, value_name = "TOKENS", default_value_t = 4096, value_parser = at_least(1))]
-    pub(crate) search_tokens: usize,
+    #[command(flatten)]
+    pub(crate) reward: RewardArgs,
     /// Held-out tokens for the final report, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = at_least(1))]
     pub(crate) report_tokens: usize,
@@ -164,7 +213,10 @@ impl StudyArgs {
             seed: self.seed,
             ctx: self.ctx,
             calibration_tokens: self.calibration_tokens,
-            search_tokens: self.search_tokens,
+            reward_text: RewardText {
+                split: RewardSplit::Search,
+                tokens: RewardTokens::AtMost(self.search_tokens),
+            },
             report_tokens: self.report_tokens,
             ..defaults
         })
@@ -305,6 +357,15 @@ mod tests {
         assert_eq!(bits("4.25"), Ok(4.25));
         for bad in ["", "0", "-4", "nan", "inf", "four"] {
             assert!(bits(bad).unwrap_err().contains(&format!("`{bad}`")));
+        }
+    }
+
+    #[test]
+    fn rewards_are_on_some_tokens_or_all() {
+        assert_eq!(reward_tokens("all"), Ok(RewardTokens::Full));
+        assert_eq!(reward_tokens("512"), Ok(RewardTokens::AtMost(512)));
+        for bad in ["0", "-1", "All", "", "1e4"] {
+            assert!(reward_tokens(bad).unwrap_err().contains(&format!("`{bad}`")));
         }
     }
 

@@ -5,11 +5,14 @@ use std::{
     path::PathBuf,
 };
 
-use ramp::pipeline::{Plan, PlanOptions, PlannedSize, QuantizeOptions, Rates, plan};
+use ramp::{
+    pipeline::{Plan, PlanOptions, PlannedSize, QuantizeOptions, Rates, plan},
+    search::reward::RewardTokens,
+};
 
 use super::{
     args::{BudgetArgs, DeviceArgs, SearchArgs},
-    failure::Result,
+    failure::{Failure, Result},
     output,
     quantize::DEFAULT_BUDGET,
     size::{grouped, human},
@@ -46,6 +49,10 @@ pub(crate) struct Args {
 /// # Errors
 /// When the model's configuration or tokenizer cannot be used, or no file can have the budget.
 pub(crate) fn run(args: Args) -> Result {
+    let RewardTokens::AtMost(search_tokens) = args.search.reward.text().tokens else {
+        let why = "--search-tokens all depends on the text, which a plan does not read: give a number";
+        return Err(Failure::User(why.into()));
+    };
     // The devices that a run with these arguments would have.
     let device = args.device.device.open()?;
     let run = QuantizeOptions::new(args.model, PathBuf::new(), DEFAULT_BUDGET, device);
@@ -59,9 +66,10 @@ pub(crate) fn run(args: Args) -> Result {
         rounding: args.search.rounding(),
         pre: args.pre,
         actions: args.search.actions()?,
+        fixed: args.search.fixed.types(),
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,
-        search_tokens: args.search.search_tokens,
+        search_tokens,
         report_tokens: args.search.report_tokens,
         ..PlanOptions::new(run.model, rates)
     };

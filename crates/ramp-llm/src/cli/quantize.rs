@@ -163,12 +163,13 @@ pub(crate) fn run(args: Args) -> Result {
         rounding: args.search.rounding(),
         pre: args.pre,
         actions,
+        fixed: args.search.fixed.types(),
         policy: args.policy,
         save_policy: args.save_policy,
         log: args.log,
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,
-        search_tokens: args.search.search_tokens,
+        reward_text: args.search.reward.text(),
         report_tokens: args.search.report_tokens,
         ..defaults
     };

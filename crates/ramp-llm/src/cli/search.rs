@@ -19,11 +19,11 @@ use ramp::{
         search,
     },
     quant::{Budget, GptqConfig, Rounding},
-    search::{ActionSet, Fixed, Mode},
+    search::{ActionSet, Mode},
 };
 
 use super::{
-    args::{DeviceArgs, ReportArgs, RoundingArg, at_least},
+    args::{DeviceArgs, FixedArgs, ReportArgs, RewardArgs, RoundingArg, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -73,21 +73,14 @@ pub(crate) struct Args {
     /// The test text: nothing is chosen by it.
     #[arg(long, value_name = "FILE")]
     report_text: Option<PathBuf>,
-    /// Score allocations on the test windows while searching. The report is marked.
-    #[arg(long)]
-    reward_on_test_text: bool,
     /// A log of finished runs: begun if it does not exist, gone on with if it does.
     #[arg(long, value_name = "LOG.jsonl")]
     log: Option<PathBuf>,
     /// The tensor types to choose from [default: Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K].
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     types: Option<Vec<GgmlType>>,
-    /// Store the embedding as this type instead of searching one.
-    #[arg(long, value_name = "TYPE")]
-    token_embd_type: Option<GgmlType>,
-    /// Store the head as this type instead of searching one.
-    #[arg(long, value_name = "TYPE")]
-    output_type: Option<GgmlType>,
+    #[command(flatten)]
+    fixed: FixedArgs,
     /// How codes are chosen: each weight to its nearest, or with error feedback (GPTQ).
     #[arg(long, value_enum, default_value = "gptq")]
     rounding: RoundingArg,
@@ -100,9 +93,8 @@ pub(crate) struct Args {
     /// Tokens for activation statistics, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 131_072, value_parser = at_least(1))]
     calibration_tokens: usize,
-    /// Tokens that every tried allocation is scored on, at most.
-    #[arg(long, value_name = "TOKENS", default_value_t = 4096, value_parser = at_least(1))]
-    search_tokens: usize,
+    #[command(flatten)]
+    reward: RewardArgs,
     /// Tokens that choose among what was found, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = at_least(1))]
     selection_tokens: usize,
@@ -200,10 +192,9 @@ impl Args {
             search: self.search_text,
             selection: self.selection_text,
             report: self.report_text,
-            reward_on_test_text: self.reward_on_test_text,
+            reward_text: self.reward.text(),
             ctx: self.ctx,
             calibration_tokens: self.calibration_tokens,
-            search_tokens: self.search_tokens,
             selection_tokens: self.selection_tokens,
             report_tokens: self.report_tokens,
         };
@@ -214,7 +205,7 @@ impl Args {
             tokens: self.tokens,
             texts,
             log: self.log,
-            fixed: Fixed { token_embd: self.token_embd_type, output: self.output_type },
+            fixed: self.fixed.types(),
             actions,
             fold,
             rounding,

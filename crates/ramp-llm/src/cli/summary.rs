@@ -157,7 +157,7 @@ mod tests {
         gguf::GgmlType::{self, Q3_K, Q4_K, Q5_K, Q6_K},
         pipeline::Candidate,
         quant::{Format, Rounding},
-        search::Score,
+        search::{Score, reward::RewardText},
     };
 
     use super::*;
@@ -196,6 +196,7 @@ mod tests {
             seed: 7,
             folded: true,
             rounding: Rounding::Nearest,
+            reward_text: RewardText::sound(),
             layers,
             candidates: vec![Candidate {
                 allocator: "uniform".into(),

@@ -4,7 +4,10 @@ use std::{fmt::Write as _, path::Path};
 
 use ramp_gguf::GgmlType;
 use ramp_quant::{Budget, FoldConfig};
-use ramp_search::ActionSet;
+use ramp_search::{
+    ActionSet,
+    reward::{RewardSplit, RewardTokens},
+};
 
 use super::options::QuantizeOptions;
 
@@ -37,12 +40,27 @@ impl QuantizeOptions {
             let types: Vec<&str> = self.actions.types().iter().copied().map(GgmlType::name).collect();
             put("types", &types.join(","));
         }
+        let fixed = [("token-embd-type", self.fixed.token_embd), ("output-type", self.fixed.output)];
+        for (name, ty) in fixed {
+            ty.iter().for_each(|ty| put(name, ty.name()));
+        }
         if let Some(episodes) = self.episodes {
             put("episodes", &episodes.to_string());
         }
         put("ctx", &self.ctx.to_string());
         put("calibration-tokens", &self.calibration_tokens.to_string());
-        put("search-tokens", &self.search_tokens.to_string());
+        let tokens = match self.reward_text.tokens {
+            RewardTokens::AtMost(tokens) => tokens.to_string(),
+            RewardTokens::Full => "all".to_owned(),
+        };
+        match self.reward_text.split {
+            RewardSplit::Search => put("search-tokens", &tokens),
+            // What is reported on decides then, too.
+            RewardSplit::Test => {
+                put("search-tokens", &format!("{tokens} --reward-on-test-text"));
+                put("report-tokens", &self.report_tokens.to_string());
+            }
+        }
         let fold = match &self.fold {
             None => "off",
             Some(fold) if *fold == FoldConfig::paper() => "paper",
@@ -95,6 +113,16 @@ mod tests {
         options.actions = ActionSet::new(vec![GgmlType::Q4_K, GgmlType::Q6_K]).unwrap();
         let command = options.command();
         assert!(command.contains(" --types Q4_K,Q6_K --episodes 3 ") && command.ends_with(" --fold off"));
+        options.fixed.token_embd = Some(GgmlType::Q8_0);
+        options.fixed.output = Some(GgmlType::F16);
+        let command = options.command();
+        assert!(command.contains(" --token-embd-type Q8_0 --output-type F16 --episodes 3 "), "{command}");
+        options.reward_text = ramp_search::reward::RewardText::paper();
+        let command = options.command();
+        assert!(
+            command.contains(" --search-tokens all --reward-on-test-text --report-tokens 8192 "),
+            "{command}"
+        );
         options.fold = Some(FoldConfig::paper());
         assert!(options.command().ends_with(" --fold paper"));
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
-use ramp_search::{ActionSet, Mode};
+use ramp_search::{ActionSet, Fixed, Mode, reward::RewardText};
 use serde::{Deserialize, Serialize};
 
 /// Which search finds the allocation.
@@ -90,12 +90,14 @@ pub struct QuantizeOptions {
     pub log: Option<PathBuf>,
     /// The formats to choose from.
     pub actions: ActionSet,
+    /// Types of embedding and head where they are not searched.
+    pub fixed: Fixed,
     /// Window length in tokens.
     pub ctx: usize,
     /// Tokens for activation statistics, at most.
     pub calibration_tokens: usize,
-    /// Tokens for the search's score, at most.
-    pub search_tokens: usize,
+    /// What the search's scores are taken on.
+    pub reward_text: RewardText,
     /// Tokens for the report's score, at most; held out from calibration and search.
     pub report_tokens: usize,
 }
@@ -122,9 +124,10 @@ impl QuantizeOptions {
             save_policy: None,
             log: None,
             actions: ActionSet::default(),
+            fixed: Fixed::default(),
             ctx: 512,
             calibration_tokens: 131_072,
-            search_tokens: 4096,
+            reward_text: RewardText::sound(),
             report_tokens: 8192,
         }
     }

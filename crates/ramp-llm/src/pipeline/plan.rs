@@ -5,10 +5,10 @@ mod rates;
 
 use std::path::PathBuf;
 
-use ramp_gguf::{GgmlType, Metadata, QUANTIZED, file_bytes};
-use ramp_model::{ModelConfig, ModelFiles, gguf_metadata, gguf_tensors};
-use ramp_quant::{Allocation, Budget, Format, GptqConfig, Rounding};
-use ramp_search::{ActionSet, Mode, Problem, uniform};
+use ramp_gguf::{GgmlType, Metadata, QUANTIZED};
+use ramp_model::{ModelConfig, ModelFiles, gguf_metadata};
+use ramp_quant::{Budget, Format, GptqConfig, Rounding};
+use ramp_search::{ActionSet, Fixed, Mode, Problem, uniform};
 use serde::Serialize;
 
 pub use self::{
@@ -39,6 +39,8 @@ pub struct PlanOptions {
     pub rounding: Rounding,
     /// The formats to choose from.
     pub actions: ActionSet,
+    /// Types of embedding and head where they are not searched.
+    pub fixed: Fixed,
     /// Window length in tokens.
     pub ctx: usize,
     /// Tokens for activation statistics, at most.
@@ -129,7 +131,7 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
     let types = QUANTIZED.iter().copied().chain([GgmlType::F16]);
     let formats = types
         .map(|ty| {
-            let problem = uniform_problem(config, &metadata, &ActionSet::new(vec![ty])?)?;
+            let problem = smallest_problem(config, &metadata, &ActionSet::new(vec![ty])?, Fixed::default())?;
             Ok(FormatSize {
                 format: Format::Ggml(ty),
                 in_action_set: options.actions.types().contains(&ty),
@@ -138,8 +140,8 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
         })
         .collect::<Result<Vec<_>>>()?;
     let problem = match options.budget {
-        Some(budget) => Problem::new(config, &metadata, &options.actions, budget)?,
-        None => uniform_problem(config, &metadata, &options.actions)?,
+        Some(budget) => Problem::with_fixed(config, &metadata, &options.actions, options.fixed, budget)?,
+        None => smallest_problem(config, &metadata, &options.actions, options.fixed)?,
     };
     let work = Work::estimate(options, &problem, config);
     Ok(Plan {
@@ -159,10 +161,14 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
 }
 
 /// The problem whose budget is its own floor: one that is in range whatever the model.
-fn uniform_problem(config: &ModelConfig, metadata: &Metadata, actions: &ActionSet) -> Result<Problem> {
-    let smallest = Allocation::uniform(config, Format::Ggml(actions.types()[0]));
-    let bytes = file_bytes(metadata, &gguf_tensors(config, &smallest.tensor_types()?)?)?;
-    Ok(Problem::new(config, metadata, actions, Budget::Bytes(bytes))?)
+fn smallest_problem(
+    config: &ModelConfig,
+    metadata: &Metadata,
+    actions: &ActionSet,
+    fixed: Fixed,
+) -> Result<Problem> {
+    let (bytes, _) = Problem::ends(config, metadata, actions, fixed)?.bytes;
+    Ok(Problem::with_fixed(config, metadata, actions, fixed, Budget::Bytes(bytes))?)
 }
 
 fn size(problem: &Problem, choices: &[usize]) -> PlannedSize {
@@ -187,6 +193,7 @@ impl PlanOptions {
             pre: None,
             rounding: Rounding::Gptq(GptqConfig::default()),
             actions: ActionSet::default(),
+            fixed: Fixed::default(),
             ctx: 512,
             calibration_tokens: 131_072,
             search_tokens: 4096,

@@ -40,7 +40,10 @@ impl Prepared {
         let config = files.config().clone();
         let problems = budgets
             .iter()
-            .map(|&budget| Ok(Problem::new(&config, &Metadata::new(), &settings.actions, budget)?))
+            .map(|&budget| {
+                let (actions, fixed) = (&settings.actions, settings.fixed);
+                Ok(Problem::with_fixed(&config, &Metadata::new(), actions, fixed, budget)?)
+            })
             .collect::<Result<Vec<_>>>()?;
         if problems.is_empty() {
             return Err(Error::Input { path: path.to_owned(), why: "no budget was given".into() });

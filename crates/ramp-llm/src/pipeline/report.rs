@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ramp_eval::Comparison;
 use ramp_model::LayerId;
 use ramp_quant::{Budget, Format, Rounding};
-use ramp_search::{CurvePoint, Score};
+use ramp_search::{CurvePoint, Score, reward::RewardText};
 use serde::{Deserialize, Serialize};
 
 /// The result of a quantization run.
@@ -35,6 +35,8 @@ pub struct Report {
     pub folded: bool,
     /// How codes were chosen.
     pub rounding: Rounding,
+    /// What the search was rewarded on.
+    pub reward_text: RewardText,
     /// The format of every matrix.
     pub layers: Vec<LayerReport>,
     /// What each allocator reached on the search windows, at the same budget.

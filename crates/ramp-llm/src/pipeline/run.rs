@@ -9,7 +9,7 @@ use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
     ActionSet, Allocator, Categorical, Evaluator, EvoPress, Found, MeasuredKnapsack, ModelFeatures, Policy,
     Polish, Problem, Progress, ProxyKnapsack, Sac, SacSearchConfig, SearchContext, Uniform, WalkSearchConfig,
-    WeightBank,
+    WeightBank, reward::RewardSplit,
 };
 
 use sha2::{Digest, Sha256};
@@ -19,7 +19,7 @@ use super::{
     options::{AllocatorKind, QuantizeOptions},
     prepare::step,
     report::{Candidate, LayerReport, Quality, Report},
-    text::TextSplit,
+    text::{REWARDED_ON_TEST, TextSplit},
 };
 use crate::error::{Error, Result};
 
@@ -68,7 +68,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let model_metadata = gguf_metadata(&files)?;
     let metadata = making.metadata(model_metadata.clone(), &config, None)?;
     let actions = policy.as_ref().map_or(&options.actions, Policy::actions);
-    let problem = Problem::new(&config, &metadata, actions, options.budget)?;
+    let problem = Problem::with_fixed(&config, &metadata, actions, options.fixed, options.budget)?;
     let tokenizer = files.tokenizer()?;
     let text = TextSplit::new(options, &tokenizer, config.max_position_embeddings)?;
     let mut warnings = warnings(&config, &problem, actions, options);
@@ -230,6 +230,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         seed: options.seed,
         folded: options.fold.is_some(),
         rounding: options.rounding,
+        reward_text: options.reward_text,
         layers: layers(&config, &problem, &found.choices),
         candidates,
         base_perplexity: after.base.perplexity,
@@ -310,6 +311,9 @@ fn warnings(
     }
     if options.text.is_none() {
         warnings.push("calibrated on RAMP's built-in text; pass a text like those the model will see".into());
+    }
+    if options.reward_text.split == RewardSplit::Test {
+        warnings.push(REWARDED_ON_TEST.into());
     }
     let fallbacks = problem.fallbacks(actions);
     if let Some((id, wanted, got)) = fallbacks.first() {

@@ -14,7 +14,7 @@ use ramp_model::{CausalLm, ModelConfig, ModelFiles, gguf_metadata};
 use ramp_quant::fold;
 use ramp_search::{
     Certificate, Choices, Error as SearchError, Evaluator, Ledger, ModelFeatures, Problem, SearchContext,
-    Sensitivity, WeightBank, allocate_within,
+    Sensitivity, WeightBank, allocate_within, reward::RewardSplit,
 };
 use sha2::{Digest, Sha256};
 
@@ -29,7 +29,7 @@ use super::{
     prepare::step,
     report::Quality,
     run::{Clock, Step, StepFn, calibrate, hex, needs_gram, refuse_quantized},
-    text::SearchSplit,
+    text::{REWARDED_ON_TEST, SearchSplit},
 };
 use crate::error::Result;
 
@@ -105,14 +105,16 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     clock.lap("evaluate");
 
     let mut warnings = split.warnings.clone();
-    if options.texts.reward_on_test_text {
-        warnings.push("the search was rewarded on the test windows: the report is no test".into());
+    let reward_on_test_text = options.texts.reward_text.split == RewardSplit::Test;
+    if reward_on_test_text {
+        warnings.push(REWARDED_ON_TEST.into());
     }
     let summary = |&budget| BudgetSummary::new(budget, &options.allocators, &log.runs);
     Ok(SearchReport {
         version: env!("CARGO_PKG_VERSION"),
         model: options.model.clone(),
-        reward_on_test_text: options.texts.reward_on_test_text,
+        reward_on_test_text,
+        reward_text: options.texts.reward_text,
         base_perplexity,
         ends,
         budgets: options.budgets.iter().map(summary).collect(),

@@ -7,6 +7,7 @@ use std::{
 
 use ramp_eval::{Bos, Protocol, Scored, Windows};
 use ramp_model::Tokenizer;
+use ramp_search::reward::RewardSplit;
 
 use super::{options::QuantizeOptions, search::SearchTexts};
 use crate::error::{Error, Result};
@@ -15,17 +16,21 @@ use crate::error::{Error, Result};
 /// will see is better.
 pub const DEFAULT_TEXT: &str = include_str!("../../../../assets/nano/sample.txt");
 
+/// What marks a report whose text decided what is reported.
+pub(super) const REWARDED_ON_TEST: &str =
+    "the search was rewarded on the test windows: the report is no test";
+
 /// One in this many windows goes to the search, one to the report, the rest to calibration.
 const PARTS: usize = 8;
 
-/// Disjoint windows of one text.
+/// Disjoint windows of one text; under [`RewardSplit::Test`] the search has windows of the report.
 #[derive(Clone, Debug)]
 pub struct TextSplit {
     /// For activation statistics.
     pub calibration: Windows,
     /// For the search's score.
     pub search: Windows,
-    /// For the report, seen by nothing before.
+    /// For the report, seen by nothing before unless the options reward on it.
     pub report: Windows,
 }
 
@@ -53,19 +58,17 @@ impl TextSplit {
             other => other.into(),
         })?;
         let parts = PARTS.min(all.len());
-        let at_most = |windows: Windows, tokens: usize| {
-            let keep = (tokens / ctx).max(1);
-            let step = windows.len().div_ceil(keep);
-            windows.strided(0, step)
-        };
         let report_at = parts / 2;
+        let report = at_most(&all.strided(report_at, parts), options.report_tokens, ctx);
+        let search = match options.reward_text.split {
+            RewardSplit::Search => &all.strided(0, parts),
+            RewardSplit::Test => &report,
+        };
+        let calibration = all.filtered(|index| index % parts != 0 && index % parts != report_at);
         Ok(Self {
-            calibration: at_most(
-                all.filtered(|index| index % parts != 0 && index % parts != report_at),
-                options.calibration_tokens,
-            ),
-            search: at_most(all.strided(0, parts), options.search_tokens),
-            report: at_most(all.strided(report_at, parts), options.report_tokens),
+            calibration: at_most(&calibration, options.calibration_tokens, ctx),
+            search: at_most(search, options.reward_text.tokens.limit(), ctx),
+            report,
         })
     }
 }
@@ -91,7 +94,7 @@ impl SearchSplit {
     ///
     /// # Errors
     /// When a file cannot be read, is not UTF-8, or is too short; when the text of the search is the test text, given as
-    /// such, and `reward_on_test_text` does not say so.
+    /// such, and [`RewardSplit::Test`] does not say so.
     pub fn new(texts: &SearchTexts, tokenizer: &Tokenizer, max_ctx: usize) -> Result<Self> {
         let read = |path: &Option<PathBuf>| -> Result<(PathBuf, String)> {
             match path.as_ref().or(texts.text.as_ref()) {
@@ -104,7 +107,7 @@ impl SearchSplit {
         let [calibration, search, selection, report] = sources;
         let sources = [calibration?, search?, selection?, report?];
         let is_test = |part: usize| texts.report.is_some() && sources[part].1 == sources[3].1;
-        if !texts.reward_on_test_text {
+        if texts.reward_text.split != RewardSplit::Test {
             let named = [(1, &texts.search, "search"), (2, &texts.selection, "selection")];
             for (part, own, name) in named {
                 if is_test(part) && (own.is_some() || texts.text.is_some()) {
@@ -117,19 +120,20 @@ impl SearchSplit {
             }
         }
         let ctx = texts.ctx.min(max_ctx);
-        let limits =
-            [texts.calibration_tokens, texts.search_tokens, texts.selection_tokens, texts.report_tokens];
+        let search_limit = texts.reward_text.tokens.limit();
+        let limits = [texts.calibration_tokens, search_limit, texts.selection_tokens, texts.report_tokens];
         let part = |part: usize| -> Result<Windows> {
             let (path, text) = &sources[part];
             let sharing: Vec<usize> = (0..4).filter(|&other| sources[other].1 == *text).collect();
             let all = cut(path, text, tokenizer, ctx, sharing.len())?;
             let own = all.filtered(|window| owner(window, all.len(), &sharing) == part);
-            let keep = (limits[part] / ctx).max(1);
-            let step = own.len().div_ceil(keep);
-            Ok(own.strided(0, step))
+            Ok(at_most(&own, limits[part], ctx))
         };
         let report = part(3)?;
-        let search = if texts.reward_on_test_text { report.clone() } else { part(1)? };
+        let search = match texts.reward_text.split {
+            RewardSplit::Test => at_most(&report, search_limit, ctx),
+            RewardSplit::Search => part(1)?,
+        };
         let mut warnings = Vec::new();
         if texts.text.is_none() {
             warnings
@@ -137,6 +141,12 @@ impl SearchSplit {
         }
         Ok(Self { calibration: part(0)?, search, selection: part(2)?, report, warnings })
     }
+}
+
+/// Windows spread over a part, of at most so many tokens, and one at least.
+fn at_most(windows: &Windows, tokens: usize, ctx: usize) -> Windows {
+    let keep = (tokens / ctx).max(1);
+    windows.strided(0, windows.len().div_ceil(keep))
 }
 
 /// Which of the parts that share a text a window belongs to: 0 is calibration, then search, selection and report.

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use ramp::gguf::{GgufFile, Provenance, keys};
+use ramp::gguf::{GgmlType, GgufFile, Provenance, keys};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, quantized, ramp, succeed};
+use crate::fixture::{Fixture, quantized, ramp, refuse, succeed};
 
 fn names(list: &Value, key: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|item| item[key].as_str().unwrap().to_owned()).collect()
@@ -122,4 +122,69 @@ fn other_searches_hold_the_budget_too() {
     assert_eq!((proxy.len(), polish.len(), evopress.len()), (2, 3, 2));
     assert!(polish[2] <= polish[1] && polish[1] < polish[0], "{polish:?}");
     assert!(evopress[1] < evopress[0], "{evopress:?}");
+}
+
+#[test]
+fn embedding_and_head_can_be_fixed_for_any_search() {
+    for allocator in ["uniform", "proxy", "knapsack", "sac", "discrete"] {
+        let fixture = Fixture::new();
+        let mut command =
+            fixture.quantize(&["--allocator", allocator, "--bpw", "5.2", "--rounding", "nearest"]);
+        // One type that the search may choose, and one that it may not.
+        command.args(["--token-embd-type", "q8_0", "--output-type", "Q6_K"]);
+        if matches!(allocator, "sac" | "discrete") {
+            command.args(["--episodes", "2"]);
+        }
+        succeed(&mut command);
+        let file = GgufFile::open(fixture.out()).unwrap();
+        let of = |name: &str| file.tensors().iter().find(|tensor| tensor.name == name).unwrap().ty;
+        assert_eq!(
+            (of("token_embd.weight"), of("output.weight")),
+            (GgmlType::Q8_0, GgmlType::Q6_K),
+            "{allocator}"
+        );
+        let made = Provenance::read(file.metadata()).unwrap().command.unwrap();
+        assert!(made.contains("--token-embd-type Q8_0 --output-type Q6_K"), "{made}");
+    }
+}
+
+#[test]
+fn fixed_types_move_the_limits_of_the_budget() {
+    let fixture = Fixture::new();
+    // With the embedding in F16, fifteen bits for a fifth of the weights, four bits for all are out of reach.
+    refuse(
+        &mut fixture.quantize(&["--bpw", "4", "--token-embd-type", "F16", "--output-type", "F16"]),
+        &["4 bits per weight", "below the floor"],
+    );
+    refuse(&mut fixture.quantize(&["--output-type", "IQ2_XXS"]), &["IQ2_XXS"]);
+}
+
+#[test]
+fn rewards_on_the_test_text_are_said_and_marked() {
+    let fixture = Fixture::new();
+    let report = fixture.path("report.json");
+    let mut command = ramp();
+    command
+        .arg("quantize")
+        .arg(fixture.model())
+        .arg("-o")
+        .arg(fixture.out())
+        .arg("--text")
+        .arg(fixture.text());
+    command.args(["--ctx", "64", "--calibration-tokens", "1024", "--report-tokens", "256", "--no-fold"]);
+    command.args(["--allocator", "uniform", "--rounding", "nearest", "--search-tokens", "all"]);
+    succeed(command.arg("--reward-on-test-text").arg("--json").arg(&report));
+    let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    assert_eq!(report["reward_text"]["split"], "test");
+    assert_eq!(report["reward_text"]["tokens"], "full");
+    assert!(report["warnings"][0].as_str().unwrap().contains("the report is no test"), "{report}");
+    // The same windows: what the search saw is what is reported.
+    let (search, after) = (&report["candidates"][0]["score"]["perplexity"], &report["after"]["perplexity"]);
+    assert!((search.as_f64().unwrap() / after.as_f64().unwrap() - 1.0).abs() < 1e-5, "{search} {after}");
+    let made = Provenance::read(GgufFile::open(fixture.out()).unwrap().metadata()).unwrap();
+    assert!(made.command.unwrap().contains("--search-tokens all --reward-on-test-text"));
+    refuse(
+        ramp().arg("plan").arg(fixture.model()).args(["--search-tokens", "all"]),
+        &["--search-tokens all", "does not read"],
+    );
 }

@@ -1,11 +1,14 @@
 //! Masks and what follows from them.
 
 use ramp_embed::WideScaler;
+use ramp_gguf::{GgmlType, Metadata};
+use ramp_model::LayerId;
+use ramp_quant::Budget;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{Features, test_bench::Bench, uniform};
+use crate::{ActionSet, Features, Fixed, test_bench::Bench, uniform};
 
 #[test]
 fn whatever_the_mask_allows_fits() {
@@ -92,4 +95,31 @@ fn actions_with_the_same_fallback_are_one() {
         let all: Vec<usize> = (0..options.choices.len()).collect();
         assert_eq!(reached, all, "{}", options.id);
     }
+}
+
+#[test]
+fn a_fixed_type_is_the_first_action_and_the_only_one() {
+    let bench = Bench::nano();
+    let table = bench.features().wide().unwrap();
+    let scaler = WideScaler::fit(&table);
+    // One type of the action set, and one that no action stands for.
+    let fixed = Fixed { token_embd: Some(GgmlType::Q8_0), output: Some(GgmlType::Q5_K) };
+    let (config, budget) = (bench.model.config(), Budget::BitsPerWeight(5.0));
+    let problem =
+        Problem::with_fixed(config, &Metadata::new(), &ActionSet::default(), fixed, budget).unwrap();
+    let walk = WideWalk { problem: &problem, features: &table, scaler: &scaler, masked: true };
+    let steps = walk
+        .run(&problem.floor(), |slot, _, mask| {
+            let allowed: Vec<usize> = (0..mask.len()).filter(|&action| mask[action]).collect();
+            match problem.slots()[slot].id {
+                LayerId::TokenEmbd => assert_eq!(allowed, [0]),
+                LayerId::Output => assert_eq!(allowed, [3], "Q5_K is the fourth of the set"),
+                LayerId::Block { .. } => {}
+            }
+            Ok(allowed[0])
+        })
+        .unwrap();
+    assert_eq!(walk.choices(&steps), problem.floor());
+    assert_eq!(walk.replay(&problem.floor()).unwrap(), steps);
+    assert!(problem.fallbacks(problem.actions()).is_empty(), "a fixed type is no fallback");
 }

@@ -66,6 +66,19 @@ fn budgets_are_checked_and_used() {
 }
 
 #[test]
+fn fixed_types_are_part_of_the_plan() {
+    let fixed = Fixed { token_embd: Some(GgmlType::Q8_0), output: Some(GgmlType::Q6_K) };
+    let free = plan(&nano()).unwrap();
+    let plan = plan(&PlanOptions { fixed, ..nano() }).unwrap();
+    // The floor has both above Q3_K, the ceiling the embedding above Q6_K; 8.5 and 6.5625 bits per weight.
+    let more = |low: f64, high: f64| ((high - low) * VOCAB as f64 / 8.0) as u64;
+    let (floor, ceiling) = (more(3.4375, 8.5) + more(3.4375, 6.5625), more(6.5625, 8.5));
+    assert_eq!(plan.floor.file_bytes, free.floor.file_bytes + floor);
+    assert_eq!(plan.ceiling.file_bytes, free.ceiling.file_bytes + ceiling);
+    assert_eq!(plan.formats, free.formats);
+}
+
+#[test]
 fn memory_is_the_sum_of_its_parts() {
     let memory = plan(&nano()).unwrap().memory;
     assert_eq!(memory.weights, 4 * (BLOCKS + 2 * VOCAB + NORMS));

@@ -4,7 +4,7 @@ use std::{fs, io::Write as _, path::Path};
 
 use ramp_gguf::{GgmlType, write_atomically};
 use ramp_quant::{Budget, FoldConfig, Rounding};
-use ramp_search::{ActionSet, Fixed};
+use ramp_search::{ActionSet, Fixed, reward::RewardSplit};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -48,7 +48,7 @@ impl Header {
             ramp: env!("CARGO_PKG_VERSION").to_owned(),
             model,
             texts,
-            reward_on_test_text: options.texts.reward_on_test_text,
+            reward_on_test_text: options.texts.reward_text.split == RewardSplit::Test,
             types: actions.types().to_vec(),
             fixed: options.fixed,
             fold: options.fold,

@@ -8,7 +8,7 @@ use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
 use ramp_search::{
     ActionSet, AdditiveSurrogate, Allocator, Categorical, Cem, EvoPress, Fixed, HawqTrace, LlamaCppMix,
     MeasuredKnapsack, Mode, Polish, ProxyError, ProxyKnapsack, RandomSearch, RoleDepth, Sac, SacSearchConfig,
-    TraceRule, Uniform, WalkSearchConfig,
+    TraceRule, Uniform, WalkSearchConfig, reward::RewardText,
 };
 use serde::{Deserialize, Serialize};
 
@@ -195,14 +195,12 @@ pub struct SearchTexts {
     pub selection: Option<PathBuf>,
     /// The test text, which nothing is chosen by.
     pub report: Option<PathBuf>,
-    /// Score allocations on the test windows while searching, to see what that does. The report says so.
-    pub reward_on_test_text: bool,
+    /// What allocations are scored on while searching; the test windows, too, to see what that does. The report says so.
+    pub reward_text: RewardText,
     /// Length of a window in tokens.
     pub ctx: usize,
     /// Tokens for activation statistics, at most.
     pub calibration_tokens: usize,
-    /// Tokens that an allocation is scored on, at most.
-    pub search_tokens: usize,
     /// Tokens that choose among what was found, at most.
     pub selection_tokens: usize,
     /// Tokens of the report, at most.
@@ -216,10 +214,9 @@ impl Default for SearchTexts {
             search: None,
             selection: None,
             report: None,
-            reward_on_test_text: false,
+            reward_text: RewardText::sound(),
             ctx: 512,
             calibration_tokens: 131_072,
-            search_tokens: 4096,
             selection_tokens: 8192,
             report_tokens: 32_768,
         }

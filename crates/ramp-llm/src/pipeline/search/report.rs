@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ramp_eval::MeanInterval;
 use ramp_quant::{Allocation, Budget};
-use ramp_search::{Certificate, CurvePoint, Ends, Ledger, Score, TracePoint};
+use ramp_search::{Certificate, CurvePoint, Ends, Ledger, Score, TracePoint, reward::RewardText};
 use serde::{Deserialize, Serialize};
 
 use super::{super::report::Quality, log::Header, options::SearchAllocator};
@@ -118,6 +118,8 @@ pub struct SearchReport {
     pub header: Header,
     /// Whether the search was rewarded on the test windows, which makes its report no test.
     pub reward_on_test_text: bool,
+    /// What it was rewarded on.
+    pub reward_text: RewardText,
     /// Perplexity of the unquantized model on the windows of the report.
     pub base_perplexity: f64,
     /// The range of possible budgets.
