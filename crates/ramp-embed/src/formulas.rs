@@ -34,11 +34,11 @@ pub(crate) fn static_slots(
     id: LayerId,
     weight: WeightStats,
     act: Option<ActScales>,
+    depth: f64,
     mode: FeatureMode,
 ) -> [f32; N_STATIC] {
     let [out, inp] = config.shape(id);
     let log_dim = |dim: usize| (dim as f64 / 16.0).log2();
-    let depth = depth(config, id);
     let slots = match mode {
         FeatureMode::Paper => {
             let act = act.map_or([0.0; 2], |act| [clip(act.mean * 100.0), clip(act.max * 1000.0)]);

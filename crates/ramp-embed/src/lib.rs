@@ -13,7 +13,7 @@ mod wide;
 
 pub use context::Context;
 pub use error::{Error, Result};
-pub use mode::FeatureMode;
+pub use mode::{DepthIndex, FeatureConfig, FeatureMode};
 pub use scaler::Scaler;
 pub use stability::{RoleStability, Stability, stability};
 pub use table::{FeatureTable, Saturation};

@@ -1,4 +1,4 @@
-//! Readings of a state of eleven slots.
+//! Readings of a state of eleven slots, decision by decision.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,48 @@ pub enum FeatureMode {
     Sound,
 }
 
+/// What the index of a layer counts in the slot `depth`, `i / (n - 1)`: Table 24 does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DepthIndex {
+    /// Blocks: the same depth for all matrices of a block, whatever their number.
+    #[default]
+    Block,
+    /// Matrices, in the order of the table.
+    Layer,
+}
+
+/// Every decision about the eleven slots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureConfig {
+    /// Which list, and in which form.
+    pub mode: FeatureMode,
+    /// What depth counts.
+    #[serde(default)]
+    pub depth: DepthIndex,
+    /// Whether the slots of a layer's sizes are clipped to 1, as the text has it ("clipped to \[0, 1\]") and Table 24 has
+    /// not: every layer of more than 32 columns then has the same.
+    #[serde(default)]
+    pub clip_dims: bool,
+}
+
+impl From<FeatureMode> for FeatureConfig {
+    /// Depth in blocks, sizes as they are.
+    fn from(mode: FeatureMode) -> Self {
+        Self { mode, ..Self::default() }
+    }
+}
+
 impl FeatureMode {
+    /// The slots of a layer's sizes.
+    pub(crate) const fn size_slots(self) -> [usize; 2] {
+        match self {
+            Self::Paper | Self::Sound => [1, 2],
+            Self::Section32 => [5, 6],
+        }
+    }
+
     /// Names of a state's slots.
     #[must_use]
     pub const fn names(self) -> &'static [&'static str; N_FEATURES] {

@@ -19,10 +19,10 @@ pub(crate) fn slots(
     id: LayerId,
     weight: WeightStats,
     act: Option<&ChannelStats>,
+    depth: f64,
 ) -> [f32; N_STATIC] {
     let [out, inp] = config.shape(id);
     let width = config.hidden_size.max(1) as f64;
-    let depth = formulas::depth(config, id);
     let activation = act.map_or([0.0; 2], |act| {
         let max = act.max_abs.iter().copied().fold(0.0, f32::max);
         let mean = act.mean_abs.iter().map(|&x| f64::from(x)).sum::<f64>() / act.mean_abs.len() as f64;

@@ -7,8 +7,8 @@ use crate::{
     N_FEATURES, N_STATIC,
     context::Context,
     error::{Error, Result},
-    formulas::{ActScales, static_slots},
-    mode::FeatureMode,
+    formulas::{self, ActScales, static_slots},
+    mode::{DepthIndex, FeatureConfig, FeatureMode},
     scaler::Scaler,
     section32, slot,
     weight_stats::WeightStats,
@@ -46,7 +46,8 @@ impl Saturation {
 }
 
 impl FeatureTable {
-    /// Computes the static slots of `layers`, in the order given. Each layer's weights are reduced on the device.
+    /// Computes the static slots of `layers`, in the order given. Each layer's weights are reduced on the device. A
+    /// [`FeatureMode`] alone stands for its usual [`FeatureConfig`].
     ///
     /// In [`FeatureMode::Paper`], layers whose slots are clipped are logged as a warning.
     ///
@@ -57,20 +58,29 @@ impl FeatureTable {
         model: &CausalLm,
         stats: &CalibrationStats,
         layers: &[LayerId],
-        mode: FeatureMode,
+        config: impl Into<FeatureConfig>,
     ) -> Result<Self> {
+        let FeatureConfig { mode, depth, clip_dims } = config.into();
+        let last = layers.len().saturating_sub(1).max(1) as f64;
         let mut raw = Vec::with_capacity(layers.len());
         let mut saturated = Saturation::default();
-        for &id in layers {
+        for (at, &id) in layers.iter().enumerate() {
+            let depth = match depth {
+                DepthIndex::Block => formulas::depth(model.config(), id),
+                DepthIndex::Layer => at as f64 / last,
+            };
             let weight = WeightStats::of(model.weight(id)?)?;
             let act = activations(model, stats, id)?;
-            let slots = match mode {
-                FeatureMode::Section32 => section32::slots(model.config(), id, weight, act),
+            let mut slots = match mode {
+                FeatureMode::Section32 => section32::slots(model.config(), id, weight, act, depth),
                 FeatureMode::Paper | FeatureMode::Sound => {
                     let scales = act.map(|act| ActScales::of(act, mode));
-                    static_slots(model.config(), id, weight, scales, mode)
+                    static_slots(model.config(), id, weight, scales, depth, mode)
                 }
             };
+            if clip_dims {
+                mode.size_slots().into_iter().for_each(|at| slots[at] = slots[at].min(1.0));
+            }
             if let Some(at) = slots.iter().position(|x| !x.is_finite()) {
                 let (layer, feature) = (id.to_string(), mode.names()[at]);
                 return Err(Error::NonFinite { layer, feature, value: slots[at] });

@@ -1,6 +1,6 @@
 //! One trait for every way to find an allocation, and the baselines.
 
-use ramp_embed::{FeatureTable, WideTable};
+use ramp_embed::{FeatureConfig, FeatureTable, WideTable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,11 +32,11 @@ pub struct SearchContext<'a> {
 
 /// Gives the features of the problem's layers.
 pub trait Features: std::fmt::Debug {
-    /// The table for a mode.
+    /// The table of eleven slots.
     ///
     /// # Errors
     /// When the model's weights cannot be read.
-    fn table(&self, mode: ramp_embed::FeatureMode) -> Result<FeatureTable>;
+    fn table(&self, config: FeatureConfig) -> Result<FeatureTable>;
 
     /// The wide features, with an error for each format of the action set.
     ///

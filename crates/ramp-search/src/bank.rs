@@ -2,10 +2,11 @@
 
 use burn::tensor::Tensor;
 use ramp_model::{CalibrationStats, CausalLm, LayerId};
-use ramp_quant::{LayerQuantizer, Rounding};
+use ramp_quant::{Format, LayerQuantizer, Rounding};
 
 use crate::{
     error::{Error, Result},
+    mode::SearchCodec,
     problem::{Choices, Problem},
     progress::{ProgressFn, Stage, report},
 };
@@ -49,7 +50,22 @@ impl WeightBank {
         rounding: Rounding,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
-        Self::build_where(model, stats, problem, rounding, |_, _| true, progress)
+        Self::build_where(model, stats, problem, rounding, SearchCodec::Export, |_, _| true, progress)
+    }
+
+    /// As [`WeightBank::build`], of another codec: with [`SearchCodec::Affine128`] what is evaluated is no file's weights.
+    ///
+    /// # Errors
+    /// As [`WeightBank::build`]; when rows are shorter than a group.
+    pub fn build_in(
+        codec: SearchCodec,
+        model: &CausalLm,
+        stats: &CalibrationStats,
+        problem: &Problem,
+        rounding: Rounding,
+        progress: &mut ProgressFn<'_>,
+    ) -> Result<Self> {
+        Self::build_where(model, stats, problem, rounding, codec, |_, _| true, progress)
     }
 
     /// As [`WeightBank::build`], for some allocations only: without a search nothing else is looked at.
@@ -65,7 +81,7 @@ impl WeightBank {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
         let wanted = |slot: usize, choice: usize| allocations.iter().any(|choices| choices[slot] == choice);
-        Self::build_where(model, stats, problem, rounding, wanted, progress)
+        Self::build_where(model, stats, problem, rounding, SearchCodec::Export, wanted, progress)
     }
 
     fn build_where(
@@ -73,6 +89,7 @@ impl WeightBank {
         stats: &CalibrationStats,
         problem: &Problem,
         rounding: Rounding,
+        codec: SearchCodec,
         wanted: impl Fn(usize, usize) -> bool,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
@@ -88,7 +105,7 @@ impl WeightBank {
                     if !wanted(index, choice) {
                         return Ok(None);
                     }
-                    let format = slot.choices[choice].format;
+                    let format = in_codec(slot.choices[choice].format, codec);
                     let quantized = quantizer.quantize(slot.id, &original, shape, format)?;
                     let relative_error =
                         quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;
@@ -193,6 +210,15 @@ impl WeightBank {
             model.set_weight(problem.slots()[slot].id, self.weight(slot, choice)?)?;
         }
         Ok(())
+    }
+}
+
+/// The paper's affine groups in a format's nominal bits; a format of floats has none and stays.
+fn in_codec(format: Format, codec: SearchCodec) -> Format {
+    let bits = format.nominal_bits();
+    match codec {
+        SearchCodec::Affine128 if bits <= 8.0 => Format::Affine { bits: bits as u8, group: 128 },
+        _ => format,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use ramp_embed::{FeatureMode, FeatureTable, WideTable};
+use ramp_embed::{FeatureConfig, FeatureTable, WideTable};
 use ramp_model::{CalibrationStats, CausalLm};
 use ramp_quant::{LayerQuantizer, Rounding};
 
@@ -30,9 +30,9 @@ impl<'a> ModelFeatures<'a> {
 }
 
 impl Features for ModelFeatures<'_> {
-    fn table(&self, mode: FeatureMode) -> Result<FeatureTable> {
+    fn table(&self, config: FeatureConfig) -> Result<FeatureTable> {
         let layers: Vec<_> = self.problem.slots().iter().map(|slot| slot.id).collect();
-        Ok(FeatureTable::extract(self.model, self.stats, &layers, mode)?)
+        Ok(FeatureTable::extract(self.model, self.stats, &layers, config)?)
     }
 
     /// Computed once: it encodes every matrix in every format.

@@ -65,8 +65,8 @@ pub use knapsack::{Certificate, fill, knapsack, shadow_price};
 pub use ledger::Ledger;
 pub use mix::LlamaCppMix;
 pub use mode::{
-    Behaviour, BudgetHandling, ContextUpdate, Credit, FirstContext, Mapping, Mode, Normalisation,
-    SacSearchConfig, StoredAction, WarmStart, WarmUp,
+    Behaviour, BudgetHandling, ContextUpdate, Credit, FeatureSource, FirstContext, Mapping, Mode,
+    Normalisation, SacSearchConfig, SearchCodec, StoredAction, WarmStart, WarmUp,
 };
 pub use policy::{Policy, PolicyFeatures, PolicyKind, Provenance};
 pub use polish::Polish;
@@ -83,7 +83,7 @@ pub use sac_allocator::Sac;
 pub use sensitivity::{Measurements, ProxyError, Sensitivity};
 pub use surrogate::AdditiveSurrogate;
 pub use train::{Checkpoint, Student, TrainModel, TrainOptions, TrainOutcome, Trained, train};
-pub use transfer::{LookupTable, Transfer, TransferOptions, TransferRow, transfer};
+pub use transfer::{LookupTable, Transfer, TransferGroup, TransferOptions, TransferRow, transfer};
 pub use uniform::uniform;
 pub use walk_config::{AgentConfig, WalkSearchConfig};
 pub use wide_walk::{WideStep, WideWalk};

@@ -1,6 +1,6 @@
 //! Faithful to the paper's text, or with its errors mended: every decision is one field.
 
-use ramp_embed::FeatureMode;
+use ramp_embed::{DepthIndex, FeatureConfig, FeatureMode};
 use ramp_sac::{SacConfig, TargetKind};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,29 @@ pub enum Normalisation {
     Source,
 }
 
+/// Which weights a search evaluates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchCodec {
+    /// What the exporter writes: the file that is searched for is the file that one gets.
+    #[default]
+    Export,
+    /// The paper's affine groups of 128 weights (Eq. 10, Table 10) in the nominal bits of each format: other weights than
+    /// those of the file, with other errors.
+    Affine128,
+}
+
+/// Which model features describe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeatureSource {
+    /// The folded one, which is quantized.
+    #[default]
+    Folded,
+    /// The one that was read. Algorithms 2 and 3 do not say which comes first.
+    Original,
+}
+
 /// What stands for previous and mean bits in front of the first layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,6 +196,10 @@ pub struct SacSearchConfig {
     pub updates_per_episode: Option<usize>,
     /// Features of the state.
     pub features: FeatureMode,
+    /// What the depth among them counts.
+    pub depth: DepthIndex,
+    /// Whether sizes among them are clipped to 1.
+    pub clip_dims: bool,
     /// An episode's reward.
     pub reward: RewardConfig,
     /// What the episodes at the start are drawn from.
@@ -216,6 +243,8 @@ impl SacSearchConfig {
             pretraining_updates: 0,
             updates_per_episode: None,
             features: FeatureMode::Paper,
+            depth: DepthIndex::Block,
+            clip_dims: false,
             reward: RewardConfig::paper(),
             warm_up: WarmUp::Uniform,
             norm: Normalisation::PerModel,
@@ -258,6 +287,12 @@ impl SacSearchConfig {
             },
             ..paper
         }
+    }
+
+    /// The decisions about features together.
+    #[must_use]
+    pub const fn feature_config(&self) -> FeatureConfig {
+        FeatureConfig { mode: self.features, depth: self.depth, clip_dims: self.clip_dims }
     }
 
     /// Checks the fields against each other.

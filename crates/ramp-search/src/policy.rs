@@ -4,7 +4,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use ramp_embed::{FeatureMode, FeatureTable, Scaler, WideScaler, WideTable};
+use ramp_embed::{DepthIndex, FeatureConfig, FeatureMode, FeatureTable, Scaler, WideScaler, WideTable};
 use ramp_sac::{ActorNet, Agent, CategoricalNet};
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +98,11 @@ struct Header {
     first_context: FirstContext,
     #[serde(default = "both_contexts")]
     context_update: ContextUpdate,
+    /// Of a policy over eleven features, where they are not the usual ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    depth: DepthIndex,
+    #[serde(default, skip_serializing_if = "is_default")]
+    clip_dims: bool,
     norm: Normalisation,
     actions: ActionSet,
     scaler: SavedScaler,
@@ -106,6 +111,10 @@ struct Header {
 
 const fn target_context() -> FirstContext {
     FirstContext::Target
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 const fn both_contexts() -> ContextUpdate {
@@ -143,6 +152,8 @@ impl Policy {
             mapping: Some(config.mapping),
             first_context: config.first_context,
             context_update: config.context_update,
+            depth: config.depth,
+            clip_dims: config.clip_dims,
             norm: config.norm,
             actions: problem.actions().clone(),
             scaler: SavedScaler::Eleven(scaler),
@@ -171,6 +182,8 @@ impl Policy {
             mapping: None,
             first_context: FirstContext::Target,
             context_update: ContextUpdate::Both,
+            depth: DepthIndex::Block,
+            clip_dims: false,
             norm,
             actions: actions.clone(),
             scaler: SavedScaler::Wide(scaler),
@@ -224,7 +237,9 @@ impl Policy {
         self.check_actions(problem)?;
         match (&self.header.features, &self.body) {
             (PolicyFeatures::Eleven(mode), Body::Continuous(actor)) => {
-                self.allocate_eleven(actor, problem, &features.table(*mode)?)
+                let Header { depth, clip_dims, .. } = self.header;
+                let config = FeatureConfig { mode: *mode, depth, clip_dims };
+                self.allocate_eleven(actor, problem, &features.table(config)?)
             }
             _ => {
                 let table = features.wide()?;

@@ -60,7 +60,7 @@ impl Allocator for Sac {
 
     fn allocate(&mut self, context: &mut SearchContext<'_>, progress: &mut ProgressFn<'_>) -> Result<Found> {
         self.config.validate()?;
-        let features = context.features.table(self.config.features)?;
+        let features = context.features.table(self.config.feature_config())?;
         let scaler = Scaler::fit(&features);
         let mut run = Run::new(self, context, &features, &scaler, progress)?;
         run.warm_start(progress)?;

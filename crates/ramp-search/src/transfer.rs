@@ -1,14 +1,16 @@
 //! Whether a policy carries over to a model that it was not trained on, beside everything that could explain it away.
 
+mod groups;
 mod lookup;
 #[cfg(test)]
 mod tests;
 
-use ramp_embed::{FeatureMode, FeatureTable, WideTable};
+use ramp_embed::{FeatureConfig, FeatureTable, WideTable};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+pub use groups::TransferGroup;
 pub use lookup::LookupTable;
 
 use crate::{
@@ -71,6 +73,8 @@ pub struct Transfer {
     pub budget: String,
     /// The policies first, then the controls.
     pub rows: Vec<TransferRow>,
+    /// The policies once more, seeds together.
+    pub groups: Vec<TransferGroup>,
     /// Spearman's rank correlation of predicted and measured sensitivities, by policy; `None` where nothing is predicted.
     pub rank_correlations: Vec<Option<f64>>,
     /// Share of the random allocations that are better than each policy's.
@@ -151,6 +155,21 @@ pub fn transfer(
         measured.push((name, klds, bytes as f64 / allocations.len().max(1) as f64));
     }
     let (uniform, best) = (mean(&measured[n].1), mean(&measured[n + 3].1));
+    let row = |(name, klds, bytes): &(&String, Vec<f64>, f64)| {
+        let kld = mean(klds);
+        let variance = klds.iter().map(|x| (x - kld).powi(2)).sum::<f64>();
+        TransferRow {
+            name: (*name).clone(),
+            kld,
+            kld_sd: (variance / klds.len().saturating_sub(1).max(1) as f64).sqrt(),
+            count: klds.len(),
+            bytes: *bytes,
+            regret: (kld - best) / (uniform - best),
+        }
+    };
+    let own: Vec<TransferRow> = measured[..n].iter().map(row).collect();
+    let dealt = measured[n + 4..n + 4 + n].iter().filter(|(_, klds, _)| !klds.is_empty()).map(row);
+    let dealt: Vec<TransferRow> = dealt.collect();
     let drawn = measured[measured.len() - 1].1.clone();
     let better =
         |kld: f64| drawn.iter().filter(|&&other| other < kld).count() as f64 / drawn.len().max(1) as f64;
@@ -169,22 +188,8 @@ pub fn transfer(
         budget: problem.budget().to_string(),
         random_better: measured[..n].iter().map(|(_, klds, _)| better(mean(klds))).collect(),
         rank_correlations: policies.iter().map(|(_, policy)| rank(policy)).collect::<Result<_>>()?,
-        rows: measured
-            .into_iter()
-            .filter(|(_, klds, _)| !klds.is_empty())
-            .map(|(name, klds, bytes)| {
-                let kld = mean(&klds);
-                let variance = klds.iter().map(|x| (x - kld).powi(2)).sum::<f64>();
-                TransferRow {
-                    name: name.clone(),
-                    kld,
-                    kld_sd: (variance / klds.len().saturating_sub(1).max(1) as f64).sqrt(),
-                    count: klds.len(),
-                    bytes,
-                    regret: (kld - best) / (uniform - best),
-                }
-            })
-            .collect(),
+        groups: groups::groups(policies, &own, &dealt),
+        rows: measured.iter().filter(|(_, klds, _)| !klds.is_empty()).map(row).collect(),
     })
 }
 
@@ -234,8 +239,8 @@ struct Shuffled<'a> {
 }
 
 impl Features for Shuffled<'_> {
-    fn table(&self, mode: FeatureMode) -> Result<FeatureTable> {
-        Ok(self.inner.table(mode)?.permuted(&self.order))
+    fn table(&self, config: FeatureConfig) -> Result<FeatureTable> {
+        Ok(self.inner.table(config)?.permuted(&self.order))
     }
 
     fn wide(&self) -> Result<WideTable> {

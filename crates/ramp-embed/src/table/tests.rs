@@ -257,3 +257,34 @@ fn a_model_is_stable_against_itself_and_not_against_shuffled_weights() {
     let paper = extract(&model, FeatureMode::Paper);
     assert!(matches!(crate::stability(&before, &paper), Err(Error::Mismatch { .. })));
 }
+
+#[test]
+fn depth_counts_blocks_or_layers_and_sizes_are_clipped_on_demand() {
+    let (model, stats) = nano();
+    let layers = model.config().layers();
+    let slots = |config: FeatureConfig| -> Vec<[f32; N_STATIC]> {
+        let table = FeatureTable::extract(&model, &stats, &layers, config).unwrap();
+        (0..layers.len()).map(|layer| *table.raw(layer)).collect()
+    };
+    for mode in [FeatureMode::Paper, FeatureMode::Section32, FeatureMode::Sound] {
+        let usual = FeatureConfig::from(mode);
+        let depth_slot = mode.names().iter().position(|name| *name == "depth").unwrap();
+        let (blocks, counted) = (slots(usual), slots(FeatureConfig { depth: DepthIndex::Layer, ..usual }));
+        for (at, slots) in counted.iter().enumerate() {
+            assert!((slots[depth_slot] - at as f32 / (layers.len() - 1) as f32).abs() < 1e-6);
+        }
+        let distinct = |rows: &[[f32; N_STATIC]]| {
+            let mut depths: Vec<u32> = rows.iter().map(|slots| slots[depth_slot].to_bits()).collect();
+            depths.dedup();
+            depths.len()
+        };
+        assert!(distinct(&blocks) < layers.len() && distinct(&counted) == layers.len());
+        let clipped = slots(FeatureConfig { clip_dims: true, ..usual });
+        for (clipped, plain) in clipped.iter().zip(&blocks) {
+            for at in 0..N_STATIC {
+                let size = mode.size_slots().contains(&at);
+                assert_eq!(clipped[at], if size { plain[at].min(1.0) } else { plain[at] }, "{mode:?} {at}");
+            }
+        }
+    }
+}

@@ -12,14 +12,13 @@ use std::io::Write as _;
 #[cfg(feature = "figures")]
 use ramp::figures::{ParetoPoint, pareto};
 use ramp::{
-    eval::MeanInterval,
     gguf::GgmlType,
     pipeline::{
         BudgetSummary, SearchAllocator, SearchOptions, SearchReport, SearchRun, SearchTexts, fold_of_mode,
         search,
     },
     quant::{Budget, GptqConfig, Rounding},
-    search::{ActionSet, Mode},
+    search::{ActionSet, FeatureSource, Mode, SearchCodec},
 };
 
 use super::{
@@ -30,7 +29,7 @@ use super::{
     size::{self, grouped, human},
     table::{
         Align::{Left, Right},
-        Table,
+        Table, interval,
     },
 };
 
@@ -61,6 +60,9 @@ pub(crate) struct Args {
     /// use them all [default: each search ends by itself].
     #[arg(long, value_name = "TOKENS", value_parser = at_least(1))]
     tokens: Option<usize>,
+    /// Episodes of the agents [default: 64 for sac, 250 for sac-paper, 200 for the others].
+    #[arg(long, value_name = "N", value_parser = at_least(1))]
+    episodes: Option<usize>,
     /// Text to calibrate on, and to split for what has no text of its own [default: a small text that comes with RAMP].
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
@@ -87,6 +89,12 @@ pub(crate) struct Args {
     /// Do not fold activation scales.
     #[arg(long)]
     no_fold: bool,
+    /// Which weights are evaluated while searching: those of the file, or the paper's affine groups of 128.
+    #[arg(long, value_enum, default_value_t = CodecArg::Export)]
+    search_codec: CodecArg,
+    /// Which model the features of agents describe: the folded one, which is quantized, or the one that was read.
+    #[arg(long, value_enum, default_value_t = FeaturesArg::Folded)]
+    features: FeaturesArg,
     /// Length of the windows that the texts are cut into, in tokens.
     #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = at_least(2))]
     ctx: usize,
@@ -109,6 +117,24 @@ pub(crate) struct Args {
     #[cfg(feature = "figures")]
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
+}
+
+/// `--search-codec`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CodecArg {
+    /// The weights of the file.
+    Export,
+    /// Affine groups of 128 in each format's nominal bits. What is found is measured as a file.
+    Affine128,
+}
+
+/// `--features`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FeaturesArg {
+    /// After folding.
+    Folded,
+    /// Before folding.
+    Original,
 }
 
 /// One of `--allocators`.
@@ -145,6 +171,7 @@ impl ValueEnum for AllocatorArg {
             SearchAllocator::Cem => "the cross-entropy method",
             SearchAllocator::Random => "random allocations, the best one kept",
             SearchAllocator::Sac => "Soft Actor-Critic, mended",
+            SearchAllocator::SacWide => "the same over the wide features",
             SearchAllocator::SacPaper => "Soft Actor-Critic to the paper's letter",
             SearchAllocator::Discrete => "categorical Soft Actor-Critic on measured sensitivities",
             SearchAllocator::Ppo => "proximal policy optimisation, categorical",
@@ -203,12 +230,21 @@ impl Args {
         Ok(SearchOptions {
             seeds: self.seeds,
             tokens: self.tokens,
+            episodes: self.episodes,
             texts,
             log: self.log,
             fixed: self.fixed.types(),
             actions,
             fold,
             rounding,
+            search_codec: match self.search_codec {
+                CodecArg::Export => SearchCodec::Export,
+                CodecArg::Affine128 => SearchCodec::Affine128,
+            },
+            features: match self.features {
+                FeaturesArg::Folded => FeatureSource::Folded,
+                FeaturesArg::Original => FeatureSource::Original,
+            },
             ..defaults
         })
     }
@@ -296,15 +332,6 @@ fn table(report: &SearchReport) -> Table {
     table
 }
 
-/// The mean with the half width of its interval, where there is one.
-fn interval(interval: MeanInterval, decimals: usize) -> String {
-    let MeanInterval { mean, half_width, .. } = interval;
-    half_width.map_or_else(
-        || format!("{mean:.decimals$}"),
-        |half_width| format!("{mean:.decimals$} ± {half_width:.decimals$}"),
-    )
-}
-
 /// What the table's numbers are.
 fn notes(report: &SearchReport, markdown: bool) -> String {
     let mut notes = String::new();
@@ -368,11 +395,5 @@ mod tests {
             let error = parse_budget(bad).unwrap_err();
             assert!(error.contains(&format!("`{bad}`")), "{error}");
         }
-    }
-
-    #[test]
-    fn a_single_run_has_no_interval() {
-        assert_eq!(interval(MeanInterval::new(&[0.5]).unwrap(), 2), "0.50");
-        assert_eq!(interval(MeanInterval::new(&[0.5, 0.5]).unwrap(), 1), "0.5 ± 0.0");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ramp::eval::MeanInterval;
+
 /// On which side a column is padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -75,6 +77,15 @@ impl fmt::Display for Table {
     }
 }
 
+/// The mean with the half width of its interval, where there is one.
+pub(crate) fn interval(interval: MeanInterval, decimals: usize) -> String {
+    let MeanInterval { mean, half_width, .. } = interval;
+    half_width.map_or_else(
+        || format!("{mean:.decimals$}"),
+        |half_width| format!("{mean:.decimals$} ± {half_width:.decimals$}"),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +104,11 @@ mod tests {
         let mut table = Table::of(vec![("a|b".into(), Align::Left), ("n".into(), Align::Right)]);
         table.row(["x".into(), "1".into()]);
         assert_eq!(table.markdown(), "| a\\|b | n |\n|---|---:|\n| x | 1 |\n");
+    }
+
+    #[test]
+    fn a_single_run_has_no_interval() {
+        assert_eq!(interval(MeanInterval::new(&[0.5]).unwrap(), 2), "0.50");
+        assert_eq!(interval(MeanInterval::new(&[0.5, 0.5]).unwrap(), 1), "0.5 ± 0.0");
     }
 }

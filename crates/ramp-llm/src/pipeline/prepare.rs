@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) name: String,
+    /// As it was read.
+    base: CausalLm,
     /// As it is quantized.
     pub(super) model: CausalLm,
     pub(super) stats: CalibrationStats,
@@ -49,12 +51,15 @@ impl Prepared {
             return Err(Error::Input { path: path.to_owned(), why: "no budget was given".into() });
         }
         let text = TextSplit::new(settings, &files.tokenizer()?, config.max_position_embeddings)?;
-        let mut model = files.load(&settings.device)?;
-        let mut stats = calibrate(&model, &text.calibration, gram, progress)?;
-        if let Some(config) = &settings.fold {
-            fold(&mut model, &mut stats, config)?;
-        }
-        Ok(Self { name: files.name(), model, stats, text, problems })
+        let base = files.load(&settings.device)?;
+        let (model, stats) = folded(&base, &text, settings, gram, progress)?;
+        Ok(Self { name: files.name(), base, model, stats, text, problems })
+    }
+
+    /// Calibrates again with what error feedback needs.
+    pub(super) fn with_gram(self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Self> {
+        let (model, stats) = folded(&self.base, &self.text, settings, true, progress)?;
+        Ok(Self { model, stats, ..self })
     }
 
     /// Every matrix in every format.
@@ -67,6 +72,21 @@ impl Prepared {
             &mut |p: Progress| progress(step(p)),
         )?)
     }
+}
+
+fn folded(
+    base: &CausalLm,
+    text: &TextSplit,
+    settings: &QuantizeOptions,
+    gram: bool,
+    progress: &mut StepFn<'_>,
+) -> Result<(CausalLm, CalibrationStats)> {
+    let mut model = base.clone();
+    let mut stats = calibrate(&model, &text.calibration, gram, progress)?;
+    if let Some(config) = &settings.fold {
+        fold(&mut model, &mut stats, config)?;
+    }
+    Ok((model, stats))
 }
 
 /// A report of the search as one of the pipeline.

@@ -13,8 +13,8 @@ use ramp_eval::{Windows, compare};
 use ramp_model::{CausalLm, ModelConfig, ModelFiles, gguf_metadata};
 use ramp_quant::fold;
 use ramp_search::{
-    Certificate, Choices, Error as SearchError, Evaluator, Ledger, ModelFeatures, Problem, SearchContext,
-    Sensitivity, WeightBank, allocate_within, reward::RewardSplit,
+    Certificate, Choices, Error as SearchError, Evaluator, FeatureSource, Ledger, ModelFeatures, Problem,
+    SearchCodec, SearchContext, Sensitivity, WeightBank, allocate_within, reward::RewardSplit,
 };
 use sha2::{Digest, Sha256};
 
@@ -74,11 +74,22 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
 
     let mut stats = calibrate(&base, &split.calibration, needs_gram(options.rounding), progress)?;
     let mut model = base.clone();
+    let unfolded = (options.features == FeatureSource::Original).then(|| (base.clone(), stats.clone()));
     if let Some(fold_config) = &options.fold {
         fold(&mut model, &mut stats, fold_config)?;
     }
     clock.lap("calibrate");
-    let bank = WeightBank::build(&model, &stats, first, options.rounding, &mut |p| progress(step(p)))?;
+    let mut build = |codec| {
+        let mut tick = |p| progress(step(p));
+        WeightBank::build_in(codec, &model, &stats, first, options.rounding, &mut tick)
+    };
+    let bank = build(options.search_codec)?;
+    // What is found is measured with the weights that a file would have.
+    let exported = match options.search_codec {
+        SearchCodec::Export => None,
+        SearchCodec::Affine128 => Some(build(SearchCodec::Export)?),
+    };
+    let exported = exported.as_ref().unwrap_or(&bank);
     clock.lap("encode");
 
     let mut runner = Runner {
@@ -86,11 +97,18 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
         config: &config,
         model_name: files.name(),
         evaluator: Evaluator::new(&model, first, &bank, split.search.clone())?,
-        held_out: HeldOut { base: &base, model: &model, bank: &bank, split: &split, known: HashMap::new() },
+        held_out: HeldOut {
+            base: &base,
+            model: &model,
+            bank: exported,
+            split: &split,
+            known: HashMap::new(),
+        },
         sensitivity: None,
     };
     for problem in &problems {
-        let features = ModelFeatures::new(&model, &stats, problem);
+        let (model, stats) = unfolded.as_ref().map_or((&model, &stats), |(model, stats)| (model, stats));
+        let features = ModelFeatures::new(model, stats, problem);
         for &allocator in &options.allocators {
             let seeds = if allocator.is_random() { options.seeds } else { 1 };
             for seed in 0..seeds {
@@ -108,6 +126,11 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     let reward_on_test_text = options.texts.reward_text.split == RewardSplit::Test;
     if reward_on_test_text {
         warnings.push(REWARDED_ON_TEST.into());
+    }
+    if options.search_codec != SearchCodec::Export {
+        warnings.push(
+            "the search evaluated other weights than a file has: its own scores are not the file's".into(),
+        );
     }
     let summary = |&budget| BudgetSummary::new(budget, &options.allocators, &log.runs);
     Ok(SearchReport {
@@ -151,7 +174,9 @@ impl<'a> Runner<'a> {
             context = context.with_sensitivity(known.clone(), *spent);
         }
         let start = Instant::now();
-        let mut search = allocator.make(seed, self.config, &self.model_name, &self.options.agent_device);
+        let options = self.options;
+        let mut search =
+            allocator.make(seed, options.episodes, self.config, &self.model_name, &options.agent_device);
         let mut tick = |p| progress(step(p));
         let ended = allocate_within(search.as_mut(), self.options.tokens, &mut context, &mut tick);
         let mut seconds = start.elapsed().as_secs_f64();

@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Instant};
 
 use ramp_quant::Budget;
 use ramp_search::{
-    Allocator, Evaluator, LookupTable, MeasuredKnapsack, ModelFeatures, Policy, Progress, SearchContext,
-    Transfer, TransferOptions, transfer,
+    Evaluator, LookupTable, ModelFeatures, Policy, Progress, SearchContext, Transfer, TransferOptions,
+    knapsack, transfer,
 };
 use serde::Serialize;
 
@@ -25,8 +25,8 @@ pub struct PolicyTransfer {
     pub source: PathBuf,
     /// The models that they are tried on.
     pub targets: Vec<PathBuf>,
-    /// The budget, in a unit that means the same for all: bits per weight or mean bits.
-    pub budget: Budget,
+    /// The budgets, in a unit that means the same for all: bits per weight or mean bits.
+    pub budgets: Vec<Budget>,
     /// Controls.
     pub controls: TransferOptions,
     /// Text, rounding, folding, tokens and devices; its model, output, budget and formats are not looked at.
@@ -44,12 +44,13 @@ pub struct TransferReport {
     pub targets: Vec<TargetReport>,
 }
 
-/// The policies on one target.
+/// The policies on one target, under every budget.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetReport {
-    /// Policies and controls.
-    #[serde(flatten)]
-    pub transfer: Transfer,
+    /// The model.
+    pub model: String,
+    /// Policies and controls, for each budget.
+    pub budgets: Vec<Transfer>,
     /// Seconds from the folder to the first policy's allocation: reading, calibration, folding, features, the policy.
     pub zero_shot_seconds: f64,
     /// Tokens that allocations are scored on, none of which calibrated or measured anything.
@@ -81,22 +82,11 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
         policies.iter().map(|(name, policy)| (name.clone(), policy)).collect();
     let settings = QuantizeOptions { actions: policy.actions().clone(), ..options.settings.clone() };
     let settings = &settings;
-    let budgets = [options.budget];
-    let lookup = {
-        let source =
-            Prepared::new(&options.source, &budgets, settings, needs_gram(settings.rounding), progress)?;
-        let bank = source.bank(settings, progress)?;
-        let problem = &source.problems[0];
-        let features = ModelFeatures::new(&source.model, &source.stats, problem);
-        let evaluator = Evaluator::new(&source.model, problem, &bank, source.text.search.clone())?;
-        let mut context = SearchContext::new(evaluator, &features);
-        let found = MeasuredKnapsack.allocate(&mut context, &mut |p: Progress| progress(step(p)))?;
-        LookupTable::new(problem, &found.choices)
-    };
+    let lookups = lookup_tables(options, settings, progress)?;
     let mut targets = Vec::new();
     for path in &options.targets {
         let clock = Instant::now();
-        let mut target = Prepared::new(path, &budgets, settings, false, progress)?;
+        let mut target = Prepared::new(path, &options.budgets, settings, false, progress)?;
         policy.allocate(
             &target.problems[0],
             &ModelFeatures::new(&target.model, &target.stats, &target.problems[0]),
@@ -104,26 +94,48 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
         let zero_shot_seconds = clock.elapsed().as_secs_f64();
 
         if needs_gram(settings.rounding) {
-            target = Prepared::new(path, &budgets, settings, true, progress)?;
+            target = target.with_gram(settings, progress)?;
         }
         let bank = target.bank(settings, progress)?;
-        let problem = &target.problems[0];
-        let features = ModelFeatures::new(&target.model, &target.stats, problem);
-        let evaluator = Evaluator::new(&target.model, problem, &bank, target.text.search.clone())?;
-        let mut context = SearchContext::new(evaluator, &features);
-        let mut judge = Evaluator::new(&target.model, problem, &bank, target.text.report.clone())?;
-        let measured = transfer(
-            &named,
-            &target.name,
-            &lookup,
-            &mut context,
-            &mut judge,
-            &options.controls,
-            &mut |p: Progress| progress(step(p)),
-        )?;
+        let first = &target.problems[0];
+        let features = ModelFeatures::new(&target.model, &target.stats, first);
+        let evaluator = Evaluator::new(&target.model, first, &bank, target.text.search.clone())?;
+        let judge = Evaluator::new(&target.model, first, &bank, target.text.report.clone())?;
+        let mut known = None;
+        let mut budgets = Vec::new();
+        for (problem, lookup) in target.problems.iter().zip(&lookups) {
+            let mut context = SearchContext::new(evaluator.for_problem(problem)?, &features);
+            if let Some((sensitivity, spent)) = known.take() {
+                context = context.with_sensitivity(sensitivity, spent);
+            }
+            let mut judge = judge.for_problem(problem)?;
+            let controls = &options.controls;
+            let mut tick = |p: Progress| progress(step(p));
+            let name = &target.name;
+            budgets.push(transfer(&named, name, lookup, &mut context, &mut judge, controls, &mut tick)?);
+            known = context.measurement().cloned();
+        }
         let scored_tokens = target.text.report.n_tokens();
-        targets.push(TargetReport { transfer: measured, zero_shot_seconds, scored_tokens });
+        targets.push(TargetReport { model: target.name, budgets, zero_shot_seconds, scored_tokens });
     }
     let kinds = policies.iter().map(|(_, policy)| policy.kind().name()).collect();
     Ok(TransferReport { policies: options.policies.clone(), kinds, targets })
+}
+
+/// The source's own measured allocation, averaged, for each budget.
+fn lookup_tables(
+    options: &PolicyTransfer,
+    settings: &QuantizeOptions,
+    progress: &mut StepFn<'_>,
+) -> Result<Vec<LookupTable>> {
+    let gram = needs_gram(settings.rounding);
+    let source = Prepared::new(&options.source, &options.budgets, settings, gram, progress)?;
+    let bank = source.bank(settings, progress)?;
+    let first = &source.problems[0];
+    let features = ModelFeatures::new(&source.model, &source.stats, first);
+    let evaluator = Evaluator::new(&source.model, first, &bank, source.text.search.clone())?;
+    let sensitivity =
+        SearchContext::new(evaluator, &features).sensitivity(&mut |p: Progress| progress(step(p)))?;
+    let table = |problem| LookupTable::new(problem, &knapsack(problem, &sensitivity));
+    Ok(source.problems.iter().map(table).collect())
 }

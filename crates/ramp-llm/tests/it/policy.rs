@@ -49,7 +49,8 @@ fn a_regressor_is_trained_transferred_and_used() {
     }
     let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     let target = &report["targets"][0];
-    assert_eq!((target["rows"].as_array().unwrap().len(), &target["rows"][1]["regret"]), (7, &1.0.into()));
+    let rows = &target["budgets"][0]["rows"];
+    assert_eq!((rows.as_array().unwrap().len(), &rows[1]["regret"]), (7, &1.0.into()));
     assert!(target["zero_shot_seconds"].as_f64().unwrap() > 0.0);
     refuse(&mut study(&fixture, &command, &["--types", "Q4_K,Q6_K"]), &["--types does not go with a policy"]);
 }
@@ -67,6 +68,46 @@ fn agents_are_trained_with_a_log() {
     assert!(logs.iter().all(|log| log.failed_episodes() == 0 && !log.found.is_empty()));
     let policy = fixture.path("policy");
     succeed(&mut fixture.quantize(&["--rounding", "nearest", "--policy", policy.to_str().unwrap()]));
+}
+
+#[test]
+fn seeds_and_budgets_are_transferred_in_one_run() {
+    let fixture = Fixture::new();
+    let agent = ["--agent", "sac", "--episodes", "1", "--budgets", "4.0,4.5"];
+    for seed in ["0", "1"] {
+        succeed(&mut train(&fixture, &format!("sac{seed}"), &[&agent[..], &["--seed", seed]].concat()));
+    }
+    succeed(&mut train(&fixture, "regressor", &[]));
+    let (json, model) = (fixture.path("transfer.json"), fixture.model());
+    let policies = ["sac0", "sac1", "regressor"].map(|name| fixture.path(name));
+    let command = [
+        Path::new("transfer"),
+        &policies[0],
+        &model,
+        Path::new("--source"),
+        &model,
+        Path::new("--also"),
+        &policies[1],
+        &policies[2],
+    ];
+    let small = ["--random", "2", "--shuffles", "1", "--bpw", "3.9,4.4", "--json", json.to_str().unwrap()];
+    let text = succeed(&mut study(&fixture, &command, &small));
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains("bits per weight  ")).collect();
+    // Two groups, uniform, table, two knapsacks, the regressor shuffled, random, the agents shuffled; twice.
+    assert_eq!(rows.len(), 2 * 9, "{text}");
+    assert!(rows[0].contains("continuous policies of model") && rows[0].contains(" ± "), "{text}");
+    assert!(rows[1].contains("  regressor  ") && !rows[1].contains(" ± "), "{text}");
+    assert!(rows[8].contains("continuous policies of model, features shuffled"), "{text}");
+    assert!(text.contains("over policies that differ in their seed"), "{text}");
+    let report: Value = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
+    let budgets = report["targets"][0]["budgets"].as_array().unwrap();
+    assert_eq!(budgets.len(), 2);
+    for budget in budgets {
+        assert_eq!(budget["rows"].as_array().unwrap().len(), 3 + 4 + 3 + 1);
+        assert_eq!(budget["groups"][0]["members"], serde_json::json!([0, 1]));
+        assert_eq!((&budget["rows"][3]["regret"], &budget["rows"][6]["regret"]), (&1.0.into(), &0.0.into()));
+    }
+    assert_ne!(budgets[0]["rows"][3]["bytes"], budgets[1]["rows"][3]["bytes"]);
 }
 
 #[test]

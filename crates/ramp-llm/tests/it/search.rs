@@ -185,6 +185,40 @@ fn the_test_text_is_no_reward_unless_it_is_said() {
 }
 
 #[test]
+fn agents_have_as_many_episodes_as_are_asked_for() {
+    let fixture = Fixture::new();
+    let args = ["--allocators", "sac,sac-wide,discrete", "--episodes", "3", "--seeds", "2"];
+    let (report, _) = json(&mut search(&fixture, &args), &fixture);
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 3 * 2);
+    assert!(runs.iter().all(|run| run["found"]["curve"].as_array().unwrap().len() == 3), "{report}");
+    assert_eq!(report["header"]["episodes"], 3);
+}
+
+#[test]
+fn the_papers_codec_and_order_can_be_searched_with() {
+    let fixture = Fixture::new();
+    let args = ["--allocators", "knapsack,sac-wide", "--episodes", "2"];
+    let (usual, table) = json(&mut search(&fixture, &args), &fixture);
+    assert!(!table.contains("other weights"), "{table}");
+    let paper = [&args[..], &["--search-codec", "affine128", "--features", "original"]].concat();
+    let (paper, table) = json(&mut search(&fixture, &paper), &fixture);
+    assert!(table.contains("warning: the search evaluated other weights than a file has"), "{table}");
+    assert_eq!(
+        (&paper["header"]["search_codec"], &paper["header"]["features"]),
+        (&"affine128".into(), &"original".into())
+    );
+    let found = |report: &Value, part: &str| report["runs"][0]["found"][part].clone();
+    // Other weights give other scores to the search, and what is found is held to the same bytes.
+    assert_ne!(found(&usual, "search"), found(&paper, "search"));
+    let bytes = |report: &Value| found(report, "file_bytes").as_u64().unwrap();
+    assert!((bytes(&usual) as f64 / bytes(&paper) as f64 - 1.0).abs() < 0.01);
+    if found(&usual, "allocation") == found(&paper, "allocation") {
+        assert_eq!(found(&usual, "report"), found(&paper, "report"), "both are measured as a file");
+    }
+}
+
+#[test]
 fn parts_of_one_text_are_different_windows() {
     let fixture = Fixture::new();
     let (report, _) = json(&mut search(&fixture, &["--allocators", "uniform"]), &fixture);

@@ -51,7 +51,7 @@ fn policies() -> Vec<Policy> {
     let mut config = SacSearchConfig::sound(1);
     config.agent.hidden = [8, 8, 8];
     let agent = Agent::new(config.agent.clone(), &Device::flex()).unwrap();
-    let eleven = bench.features().table(config.features).unwrap();
+    let eleven = bench.features().table(config.feature_config()).unwrap();
     let policy =
         Policy::continuous(&agent, &config, Scaler::fit(&eleven), &bench.problem, provenance()).unwrap();
     wide.chain([policy]).collect()

@@ -4,7 +4,7 @@
 //! format costs, and for pairs of layers a share of the geometric mean of their costs on top. Windows differ in what
 //! they think of each layer, and agree with the formula on average.
 
-use ramp_embed::{FeatureMode, FeatureTable};
+use ramp_embed::{FeatureConfig, FeatureTable};
 use ramp_gguf::Metadata;
 use ramp_model::ModelConfig;
 use ramp_quant::Budget;
@@ -181,7 +181,7 @@ impl Forward for Formula {
 struct NoFeatures;
 
 impl Features for NoFeatures {
-    fn table(&self, _mode: FeatureMode) -> Result<FeatureTable> {
+    fn table(&self, _config: FeatureConfig) -> Result<FeatureTable> {
         Err(Error::NoActions)
     }
 }

@@ -6,6 +6,10 @@ use super::*;
 use crate::{MeasuredModel, Normalisation, Provenance, Regressor, test_bench::Bench};
 
 fn policy(bench: &Bench, sensitivity: &Sensitivity) -> Policy {
+    seeded(bench, sensitivity, 0)
+}
+
+fn seeded(bench: &Bench, sensitivity: &Sensitivity, seed: u64) -> Policy {
     let table = bench.features().wide().unwrap();
     let scaler = WideScaler::fit(&table);
     let measured = MeasuredModel { problem: &bench.problem, table: &table, scaler: &scaler, sensitivity };
@@ -13,7 +17,7 @@ fn policy(bench: &Bench, sensitivity: &Sensitivity) -> Policy {
         model: "elsewhere".into(),
         budget: String::new(),
         mode: crate::Mode::Sound,
-        seed: 0,
+        seed,
         episodes: 0,
         tokens: 0,
         kld: 0.0,
@@ -69,6 +73,47 @@ fn regret_is_0_for_the_knapsack_and_1_for_uniform() {
     assert_eq!((result.model.as_str(), result.sources[0].as_str()), ("nano", "elsewhere"));
     assert_eq!(run(&options), result);
     assert_ne!(run(&TransferOptions { seed: 5, ..options }).rows[6], result.rows[6]);
+}
+
+#[test]
+fn seeds_are_one_group_with_an_interval() {
+    let bench = Bench::nano();
+    let features = bench.features();
+    let mut context = bench.context(&features);
+    let mut judge = bench.evaluator();
+    let sensitivity = context.sensitivity(&mut |_| true).unwrap();
+    // The same training with another outcome: sensitivities as if everything was as important as everything else.
+    let flat = bench
+        .problem
+        .slots()
+        .iter()
+        .map(|slot| (0..slot.choices.len()).map(|c| 0.3f64.powi(c as i32)).collect());
+    let (first, second) =
+        (seeded(bench, &sensitivity, 0), seeded(bench, &Sensitivity::from_costs(flat.collect()), 1));
+    let alone = {
+        let mut config = crate::WalkSearchConfig { episodes: 1, ..crate::WalkSearchConfig::discrete(0) };
+        (config.cloning_steps, config.pretraining_updates) = (1, 1);
+        let mut search = crate::Categorical::new(config, burn::tensor::Device::flex(), "elsewhere".into());
+        let found = crate::Allocator::allocate(&mut search, &mut context, &mut |_| true).unwrap();
+        found.policy.unwrap()
+    };
+    let policies = [("a".to_owned(), &first), ("b".to_owned(), &alone), ("c".to_owned(), &second)];
+    let lookup = LookupTable::new(&bench.problem, &uniform(&bench.problem));
+    let options = TransferOptions { random: 2, shuffles: 1, seed: 4 };
+    let result =
+        transfer(&policies, "nano", &lookup, &mut context, &mut judge, &options, &mut |_| true).unwrap();
+    let [pair, single] = result.groups.as_slice() else { panic!("{:?}", result.groups) };
+    assert_eq!((pair.name.as_str(), single.name.as_str()), ("regressor policies of elsewhere", "b"));
+    assert_eq!((pair.members.as_slice(), single.members.as_slice()), (&[0, 2][..], &[1][..]));
+    assert!((pair.regret.mean - f64::midpoint(result.rows[0].regret, result.rows[2].regret)).abs() < 1e-12);
+    // Student's t of two values: 12.7 times their distance over two.
+    let distance = (result.rows[0].kld - result.rows[2].kld).abs();
+    assert!((pair.kld.half_width.unwrap() - 12.706 * distance / 2.0).abs() < 1e-3 * distance);
+    assert_eq!((single.regret.mean, single.regret.half_width), (result.rows[1].regret, None));
+    let shuffled = &result.rows[3 + 4..6 + 4];
+    assert!(shuffled[1].name.starts_with("b, "), "{}", shuffled[1].name);
+    assert_eq!(single.shuffled_regret.unwrap().mean, shuffled[1].regret);
+    assert_eq!(pair.shuffled_regret.unwrap().n, 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, io::Write as _, path::Path};
 
 use ramp_gguf::{GgmlType, write_atomically};
 use ramp_quant::{Budget, FoldConfig, Rounding};
-use ramp_search::{ActionSet, Fixed, reward::RewardSplit};
+use ramp_search::{ActionSet, FeatureSource, Fixed, SearchCodec, reward::RewardSplit};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,8 +33,17 @@ pub struct Header {
     pub fold: Option<FoldConfig>,
     /// How codes were chosen.
     pub rounding: Rounding,
+    /// Which weights were evaluated.
+    #[serde(default)]
+    pub search_codec: SearchCodec,
+    /// Which model features described.
+    #[serde(default)]
+    pub features: FeatureSource,
     /// Tokens that each run might forward.
     pub tokens: Option<usize>,
+    /// Episodes of the agents, where they were not their own number.
+    #[serde(default)]
+    pub episodes: Option<usize>,
 }
 
 impl Header {
@@ -53,7 +62,10 @@ impl Header {
             fixed: options.fixed,
             fold: options.fold,
             rounding: options.rounding,
+            search_codec: options.search_codec,
+            features: options.features,
             tokens: options.tokens,
+            episodes: options.episodes,
         }
     }
 }

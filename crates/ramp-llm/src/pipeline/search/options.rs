@@ -6,9 +6,9 @@ use burn::tensor::Device;
 use ramp_model::ModelConfig;
 use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
 use ramp_search::{
-    ActionSet, AdditiveSurrogate, Allocator, Categorical, Cem, EvoPress, Fixed, HawqTrace, LlamaCppMix,
-    MeasuredKnapsack, Mode, Polish, ProxyError, ProxyKnapsack, RandomSearch, RoleDepth, Sac, SacSearchConfig,
-    TraceRule, Uniform, WalkSearchConfig, reward::RewardText,
+    ActionSet, AdditiveSurrogate, Allocator, Categorical, Cem, EvoPress, FeatureSource, Fixed, HawqTrace,
+    LlamaCppMix, MeasuredKnapsack, Mode, Polish, ProxyError, ProxyKnapsack, RandomSearch, RoleDepth, Sac,
+    SacSearchConfig, SearchCodec, TraceRule, Uniform, WalkSearchConfig, reward::RewardText,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,8 @@ pub enum SearchAllocator {
     Random,
     /// Soft Actor-Critic, mended.
     Sac,
+    /// The same over the wide features.
+    SacWide,
     /// Soft Actor-Critic to the paper's letter.
     SacPaper,
     /// Categorical Soft Actor-Critic on measured sensitivities.
@@ -56,7 +58,7 @@ pub enum SearchAllocator {
 
 impl SearchAllocator {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Uniform,
         Self::Mix,
         Self::RoleDepth,
@@ -71,6 +73,7 @@ impl SearchAllocator {
         Self::Cem,
         Self::Random,
         Self::Sac,
+        Self::SacWide,
         Self::SacPaper,
         Self::Discrete,
         Self::Ppo,
@@ -94,6 +97,7 @@ impl SearchAllocator {
             Self::Cem => "cem",
             Self::Random => "random",
             Self::Sac => "sac",
+            Self::SacWide => "sac-wide",
             Self::SacPaper => "sac-paper",
             Self::Discrete => "discrete",
             Self::Ppo => "ppo",
@@ -110,6 +114,7 @@ impl SearchAllocator {
                 | Self::Cem
                 | Self::Random
                 | Self::Sac
+                | Self::SacWide
                 | Self::SacPaper
                 | Self::Discrete
                 | Self::Ppo
@@ -119,15 +124,20 @@ impl SearchAllocator {
     pub(super) fn make(
         self,
         seed: u64,
+        episodes: Option<usize>,
         config: &ModelConfig,
         model_name: &str,
         device: &Device,
     ) -> Box<dyn Allocator> {
         let sac = |mode| -> Box<dyn Allocator> {
             let (device, model_name) = (device.clone(), model_name.to_owned());
-            Box::new(Sac::new(SacSearchConfig::new(mode, seed), device, model_name))
+            let mut config = SacSearchConfig::new(mode, seed);
+            config.episodes = episodes.unwrap_or(config.episodes);
+            config.warmup_episodes = config.warmup_episodes.min(config.episodes / 2);
+            Box::new(Sac::new(config, device, model_name))
         };
-        let categorical = |config| -> Box<dyn Allocator> {
+        let categorical = |mut config: WalkSearchConfig| -> Box<dyn Allocator> {
+            config.episodes = episodes.unwrap_or(config.episodes);
             Box::new(Categorical::new(config, device.clone(), model_name.to_owned()))
         };
         match self {
@@ -145,6 +155,7 @@ impl SearchAllocator {
             Self::Cem => Box::new(Cem::new(seed)),
             Self::Random => Box::new(RandomSearch::new(seed)),
             Self::Sac => sac(Mode::Sound),
+            Self::SacWide => categorical(WalkSearchConfig::continuous(seed)),
             Self::SacPaper => sac(Mode::Paper),
             Self::Discrete => categorical(WalkSearchConfig::discrete(seed)),
             Self::Ppo => categorical(WalkSearchConfig::ppo(seed)),
@@ -165,6 +176,8 @@ pub struct SearchOptions {
     pub seeds: u64,
     /// Tokens that each run may forward; `None` lets each search end by itself.
     pub tokens: Option<usize>,
+    /// Episodes of the agents; `None` is each one's own number.
+    pub episodes: Option<usize>,
     /// The texts.
     pub texts: SearchTexts,
     /// A log to go on with, or to begin.
@@ -175,6 +188,10 @@ pub struct SearchOptions {
     pub fixed: Fixed,
     /// Scale folding; `None` turns it off.
     pub fold: Option<FoldConfig>,
+    /// Which weights are evaluated while searching. What is found is always measured as the file has it.
+    pub search_codec: SearchCodec,
+    /// Which model the features of agents describe.
+    pub features: FeatureSource,
     /// How codes are chosen.
     pub rounding: Rounding,
     /// Where the model runs.
@@ -238,11 +255,14 @@ impl SearchOptions {
             budgets,
             seeds: 1,
             tokens: None,
+            episodes: None,
             texts: SearchTexts::default(),
             log: None,
             actions: ActionSet::default(),
             fixed: Fixed::default(),
             fold: fold_of_mode(Mode::Sound, &ActionSet::default()),
+            search_codec: SearchCodec::default(),
+            features: FeatureSource::default(),
             rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
             device,
