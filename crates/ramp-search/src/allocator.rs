@@ -107,7 +107,7 @@ impl SearchContext<'_> {
     /// Scores the one allocation of a search that looks at no other.
     pub(crate) fn found(&mut self, choices: Choices, origin: &str) -> Result<Found> {
         let score = self.evaluator.score(&choices)?;
-        Ok(Found { choices, score, origin: origin.into(), curve: Vec::new(), policy: None })
+        Ok(Found { choices, score, origin: origin.into(), curve: Vec::new(), policy: None, own: None })
     }
 
     /// The best allocation that the evaluator has seen, for a search that came to its end or to its limit.
@@ -124,7 +124,7 @@ impl SearchContext<'_> {
         };
         let at = self.evaluator.trace().last().map_or(0, |point| point.evaluations);
         let origin = format!("{name}, evaluation {at}");
-        Ok(Found { choices: choices.clone(), score, origin, curve: Vec::new(), policy: None })
+        Ok(Found { choices: choices.clone(), score, origin, curve: Vec::new(), policy: None, own: None })
     }
 }
 
@@ -178,8 +178,10 @@ pub struct Found {
     pub origin: String,
     /// History, for searches that have one.
     pub curve: Vec<CurvePoint>,
-    /// The trained policy and its own allocation, for agents.
+    /// The trained policy, for agents.
     pub policy: Option<Policy>,
+    /// What that policy allocates by itself, without the best that the search happened to see, with its score.
+    pub own: Option<(Choices, Score)>,
 }
 
 /// A way to find an allocation. All are given the same problem, evaluator and meter.

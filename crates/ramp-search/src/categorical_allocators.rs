@@ -68,17 +68,18 @@ impl Allocator for Categorical {
         };
         let body = trainer.learner.body()?;
         let policy = Policy::wide(body, config.norm, task.scaler().clone(), problem.actions(), provenance);
+        let own_score = context.evaluator.score(&own)?;
         // The uniform allocation fits and was kept first.
         let (choices, origin) = match task.best() {
             Some(best) => (best.choices.clone(), best.origin.clone()),
-            None => (own, "policy".to_owned()),
+            None => (own.clone(), "policy".to_owned()),
         };
         let score = context.evaluator.score(&choices)?;
         let mut log = task.log;
         log.found.clone_from(&choices);
         let curve = log.curve();
         self.log = Some(log);
-        Ok(Found { choices, score, origin, curve, policy: Some(policy) })
+        Ok(Found { choices, score, origin, curve, policy: Some(policy), own: Some((own, own_score)) })
     }
 
     fn take_log(&mut self) -> Option<TrainingLog> {

@@ -12,7 +12,6 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     allocator::SearchContext,
-    augmentation::Augmentation,
     error::{Error, Result},
     evaluator::Evaluator,
     history::{EpisodeRecord, LogHeader, MeanLearning, TrainingLog},
@@ -259,7 +258,6 @@ impl Trainer {
         // Widened before the product: a file of many gigabytes times a few budgets.
         let between =
             (1..=n).map(|at| floor + ((ceiling - floor) as u128 * at as u128 / (n as u128 + 1)) as u64);
-        let augmentation = Augmentation::new(&self.config, &task.table);
         let mut shown = Vec::new();
         for capacity in between.chain([task.problem.capacity()]) {
             let problem = task.problem.with_capacity(capacity);
@@ -270,28 +268,22 @@ impl Trainer {
             // Between two formats the best action of a continuous agent is a place, not the middle of a bin.
             let best = Relaxation::new(&problem, shaping.sensitivity().clone()).actions_for(&choices);
             for step in steps.into_iter().filter(|step| task.is_open(step.slot)) {
-                for copy in 0..=self.config.augmented_copies {
-                    let mut step = step.clone();
-                    if copy > 0 {
-                        augmentation.apply(&mut step.state, &mut self.rng);
+                let mut own = Vec::new();
+                for action in (0..walk.actions()).filter(|&action| step.mask[action]) {
+                    let choice = walk.choice(step.slot, action).unwrap_or(0);
+                    let reward =
+                        shaping.own(&problem, step.slot, choice, &self.config.reward, &task.reference);
+                    let tried = Decided::shown(WideStep { action, ..step.clone() }, &walk);
+                    // The rest of the walk follows the knapsack and loses nothing.
+                    self.learner.remember(std::slice::from_ref(&tried), &[reward])?;
+                    own.push((tried, reward));
+                }
+                let raw = best[step.slot];
+                match &self.learner {
+                    Learner::Discrete(_) if self.config.cloning_temperature > 0.0 => {
+                        shown.extend(tempered(own, self.config.cloning_temperature));
                     }
-                    let raw = best[step.slot];
-                    let mut own = Vec::new();
-                    for action in (0..walk.actions()).filter(|&action| step.mask[action]) {
-                        let choice = walk.choice(step.slot, action).unwrap_or(0);
-                        let reward =
-                            shaping.own(&problem, step.slot, choice, &self.config.reward, &task.reference);
-                        let tried = Decided::shown(WideStep { action, ..step.clone() }, &walk);
-                        // The rest of the walk follows the knapsack and loses nothing.
-                        self.learner.remember(std::slice::from_ref(&tried), &[reward])?;
-                        own.push((tried, reward));
-                    }
-                    match &self.learner {
-                        Learner::Discrete(_) if self.config.cloning_temperature > 0.0 => {
-                            shown.extend(tempered(own, self.config.cloning_temperature));
-                        }
-                        _ => shown.push(Decided { raw, step, log_prob: 0.0 }),
-                    }
+                    _ => shown.push(Decided { raw, step, log_prob: 0.0 }),
                 }
             }
         }

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod allocator;
-mod augmentation;
 mod bank;
 mod categorical_allocators;
 mod cem;

@@ -389,6 +389,7 @@ impl<'r, 'c> Run<'r, 'c> {
         let choices = project(self.problem(), &trajectory.actions);
         let score = self.context.evaluator.score(&choices)?;
         self.keep(&choices, score, "policy");
+        let own = (choices.clone(), score);
 
         let problem = self.problem();
         let provenance = Provenance {
@@ -406,7 +407,8 @@ impl<'r, 'c> Run<'r, 'c> {
         let Best { choices, score, origin } =
             self.best.unwrap_or(Best { choices, score, origin: "policy".into() });
         self.log.found.clone_from(&choices);
-        let found = Found { choices, score, origin, curve: self.log.curve(), policy: Some(policy) };
+        let (curve, policy) = (self.log.curve(), Some(policy));
+        let found = Found { choices, score, origin, curve, policy, own: Some(own) };
         Ok((found, self.log))
     }
 }

@@ -70,14 +70,6 @@ pub struct WalkSearchConfig {
     /// Budgets between the floor and the ceiling, besides the problem's own, for which the knapsack demonstrates an
     /// allocation.
     pub demonstrations: usize,
-    /// Further copies of each demonstration and of each single measurement, with features that are not quite the
-    /// layer's own, so that the agent learns what features say and not which layer they belong to.
-    pub augmented_copies: usize,
-    /// Standard deviation of what is added to each measured feature of such a copy, in standard deviations of the feature
-    /// over the layers. Depth and class stay.
-    pub feature_noise: f64,
-    /// Probability with which a measured feature of such a copy is that of the mean layer.
-    pub feature_dropout: f64,
     /// Temperature of the demonstrations, in units of a layer's reward: a categorical agent clones each format with a
     /// probability that falls with what it loses, so that its probabilities mean something where the best format does
     /// not fit. 0 clones the knapsack's choice alone.
@@ -126,9 +118,6 @@ impl WalkSearchConfig {
             tries: 16,
             warm_start: WarmStart::Knapsack,
             demonstrations: 6,
-            augmented_copies: 0,
-            feature_noise: 0.0,
-            feature_dropout: 0.0,
             cloning_temperature: 0.1,
             cloning_steps: 600,
             cloning_lr: 1e-3,
@@ -191,20 +180,9 @@ impl WalkSearchConfig {
                 return Err(Error::Option { name, value: "0".into(), expected: "at least 1" });
             }
         }
-        for (name, value) in
-            [("cloning_temperature", self.cloning_temperature), ("feature_noise", self.feature_noise)]
-        {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::Option {
-                    name,
-                    value: value.to_string(),
-                    expected: "a number, not negative",
-                });
-            }
-        }
-        if !(0.0..=1.0).contains(&self.feature_dropout) {
-            let (name, value) = ("feature_dropout", self.feature_dropout.to_string());
-            return Err(Error::Option { name, value, expected: "between 0 and 1" });
+        let (name, value) = ("cloning_temperature", self.cloning_temperature);
+        if !(value >= 0.0 && value.is_finite()) {
+            return Err(Error::Option { name, value: value.to_string(), expected: "a number, not negative" });
         }
         self.reward.validate()
     }

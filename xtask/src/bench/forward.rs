@@ -50,7 +50,7 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let shared = workspace.shared(args.shared.as_deref());
     let text = Workspace::test_text(&shared)?;
-    process::run(&mut workspace.cargo(&["build", "-p", "ramp-eval", "--example", "score_windows"]))?;
+    process::run(&mut workspace.cargo(&["build", "--workspace", "--example", "score_windows"]))?;
     let target = workspace.metadata()?.target_directory;
     let program = target.join("debug/examples/score_windows");
     let folder = target.join("bench");

@@ -45,7 +45,7 @@ struct Point {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    process::run(&mut workspace.cargo(&["build", "-p", "ramp-sac", "--example", "pendulum"]))?;
+    process::run(&mut workspace.cargo(&["build", "--workspace", "--example", "pendulum"]))?;
     let program = workspace.metadata()?.target_directory.join("debug/examples/pendulum");
     let numbers = [args.steps as u64, args.starts as u64].into_iter().chain(args.seeds.iter().copied());
     let text = process::stdout(Command::new(program).args(numbers.map(|number| number.to_string())))?;

@@ -37,7 +37,7 @@ struct Round {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    process::run(&mut workspace.cargo(&["build", "-p", "ramp-sac", "--example", "update_speed"]))?;
+    process::run(&mut workspace.cargo(&["build", "--workspace", "--example", "update_speed"]))?;
     let program = workspace.metadata()?.target_directory.join("debug/examples/update_speed");
     for &threads in &args.threads {
         let mut command = Command::new(&program);

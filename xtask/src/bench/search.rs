@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let shared = workspace.shared(args.shared.as_deref());
     let text = Workspace::test_text(&shared)?;
     let model = Workspace::model(&shared, &args.model);
-    process::run(&mut workspace.cargo(&["build", "-p", "ramp-search", "--example", "episode_speed"]))?;
+    process::run(&mut workspace.cargo(&["build", "--workspace", "--example", "episode_speed"]))?;
     let program = workspace.metadata()?.target_directory.join("debug/examples/episode_speed");
     let mut command = Command::new(&program);
     command.args([&model, &text]).args([args.ctx.to_string(), args.windows.to_string()]);

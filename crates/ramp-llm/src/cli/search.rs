@@ -349,6 +349,17 @@ fn notes(report: &SearchReport, markdown: bool) -> String {
             );
         }
     }
+    for BudgetSummary { budget, searches, .. } in &report.budgets {
+        for search in searches {
+            if let Some(policy) = search.policy_kld {
+                notes += &format!(
+                    "{budget}, {}: the policy's own allocation has KL {} on the search windows.\n",
+                    search.allocator.name(),
+                    interval(policy, 5),
+                );
+            }
+        }
+    }
     let ((low, high), (least, most)) = (report.ends.bits_per_weight, report.ends.bytes);
     notes += &format!(
         "KL divergence in nats to the unquantized model, whose perplexity is {:.3}; ± is half of a 95 % interval over \

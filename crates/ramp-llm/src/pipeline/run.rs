@@ -118,7 +118,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             let score = context.evaluator.score(&choices)?;
             let source = policy.as_ref().map_or("", |policy| &policy.provenance().model);
             let origin = format!("policy trained on {source}");
-            ("policy", Found { choices, score, origin, curve: Vec::new(), policy: None })
+            ("policy", Found { choices, score, origin, curve: Vec::new(), policy: None, own: None })
         }
         (None, AllocatorKind::Uniform) => ("uniform", uniform.clone()),
         (None, AllocatorKind::Knapsack) => {
@@ -163,6 +163,10 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             ("evopress", EvoPress::new(options.seed).allocate(&mut context, &mut search_progress)?)
         }
     };
+    if let Some((choices, score)) = &found.own {
+        // What the policy gives is not what the search reports, which is the best of all.
+        candidate("policy", &Found { choices: choices.clone(), score: *score, ..found.clone() });
+    }
     if allocator != "uniform" {
         candidate(allocator, &found);
     }

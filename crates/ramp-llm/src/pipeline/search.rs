@@ -196,6 +196,7 @@ impl<'a> Runner<'a> {
                     trace: context.evaluator.trace().to_vec(),
                     certificate: context.measured().map(|s| Certificate::new(problem, s, &found.choices)),
                     allocation: problem.allocation(&found.choices),
+                    policy: found.own.map(|(_, score)| score),
                     origin: found.origin,
                     curve: found.curve,
                 })

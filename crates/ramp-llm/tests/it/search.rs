@@ -188,9 +188,12 @@ fn the_test_text_is_no_reward_unless_it_is_said() {
 fn agents_have_as_many_episodes_as_are_asked_for() {
     let fixture = Fixture::new();
     let args = ["--allocators", "sac,sac-wide,discrete", "--episodes", "3", "--seeds", "2"];
-    let (report, _) = json(&mut search(&fixture, &args), &fixture);
+    let (report, table) = json(&mut search(&fixture, &args), &fixture);
+    assert!(table.contains("sac-wide: the policy's own allocation has KL "), "{table}");
     let runs = report["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 3 * 2);
+    let kld = |run: &Value, what: &str| run["found"][what]["kld"].as_f64().unwrap();
+    assert!(runs.iter().all(|run| kld(run, "search") <= kld(run, "policy")), "{report}");
     assert!(runs.iter().all(|run| run["found"]["curve"].as_array().unwrap().len() == 3), "{report}");
     assert_eq!(report["header"]["episodes"], 3);
 }

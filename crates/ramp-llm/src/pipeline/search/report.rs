@@ -40,6 +40,9 @@ pub struct FoundRun {
     pub selection: Quality,
     /// On the windows that nothing was chosen by.
     pub report: Quality,
+    /// What the trained policy's own allocation reaches on the windows of the search, for agents.
+    #[serde(default)]
+    pub policy: Option<Score>,
     /// What the search spent, sensitivities included where it used them.
     pub ledger: Ledger,
     /// The least divergence over the tokens spent.
@@ -66,6 +69,8 @@ pub struct SearchSummary {
     pub bits_per_weight: MeanInterval,
     /// KL divergence in nats on the windows of the search.
     pub search_kld: MeanInterval,
+    /// That of the trained policies' own allocations, for agents.
+    pub policy_kld: Option<MeanInterval>,
     /// On the windows that choose.
     pub selection_kld: MeanInterval,
     /// On the report's windows.
@@ -154,6 +159,10 @@ impl BudgetSummary {
                 file_bytes: interval(&|found| found.file_bytes as f64)?,
                 bits_per_weight: interval(&|found| found.bits_per_weight)?,
                 search_kld: interval(&|found| found.search.kld)?,
+                policy_kld: {
+                    let scores = own.iter().filter_map(|(_, found)| found.policy);
+                    MeanInterval::new(&scores.map(|score| score.kld).collect::<Vec<_>>())
+                },
                 selection_kld: interval(&|found| found.selection.kld)?,
                 report_kld: interval(&|found| found.report.kld)?,
                 report_perplexity: interval(&|found| found.report.perplexity)?,
