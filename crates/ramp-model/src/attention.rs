@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation::softmax};
 use rayon::prelude::*;
 
-use crate::{host, precision::Precision, rope::RopeTables};
+use crate::{host, precision::Precision, rope::RopeTables, way::Way};
 
 /// Rows of queries scored at once. A block sees only the keys up to its own end, so that about half of the
 /// causal score matrix is never computed.
@@ -60,10 +60,13 @@ pub(crate) fn causal_attention(
     v: Tensor<2>,
     heads: Heads,
     rope: Option<&RopeTables>,
-    on_host: bool,
+    way: Way,
 ) -> Tensor<2> {
-    if on_host {
-        return host_attention(q, k, v, heads, rope);
+    match way {
+        Way::Host => return host_attention(q, k, v, heads, rope),
+        #[cfg(feature = "cuda")]
+        Way::Cuda => return cuda_attention(q, k, v, heads, rope),
+        Way::Burn => {}
     }
     let Heads { batch, seq, dim, .. } = heads;
     let split = |x: Tensor<2>, heads: usize| x.reshape([batch, seq, heads, dim]).swap_dims(1, 2);
@@ -72,6 +75,27 @@ pub(crate) fn causal_attention(
     let (q, k) = (turn(split(q, heads.heads)), turn(split(k, heads.kv_heads)));
     let a = device_attention(q, k, &split(v, heads.kv_heads), heads);
     a.swap_dims(1, 2).reshape([batch * seq, heads.heads * dim])
+}
+
+/// By cuBLAS and our own kernels, in the type of the projections; only the softmax is f32 always.
+#[cfg(feature = "cuda")]
+fn cuda_attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    shape: Heads,
+    rope: Option<&RopeTables>,
+) -> Tensor<2> {
+    let Heads { seq, heads, kv_heads, dim, window, .. } = shape;
+    let turn = |x: Tensor<2>| match rope {
+        Some(rope) => {
+            let [cos, sin] = rope.on_device();
+            ramp_cuda::ops::rope(x, cos, sin, seq)
+        }
+        None => x,
+    };
+    let heads = ramp_cuda::ops::Heads { seq, heads, kv_heads, dim, window: window.unwrap_or(usize::MAX) };
+    ramp_cuda::ops::attention(turn(q), turn(k), v, heads)
 }
 
 /// `[batch, heads, seq, dim]` and `[batch, kv_heads, seq, dim]`, by the operations that every device has.
@@ -253,14 +277,14 @@ mod tests {
             let shape_of = Heads { batch: 2, seq, heads, kv_heads: kv, dim, window };
             let expected = naive(&q, &k, &v, shape, window.unwrap_or(usize::MAX));
             let (f32, bf16) = (Precision::F32, Precision::Bf16);
-            for (precision, on_host, close) in [(f32, false, 1e-4), (f32, true, 1e-4), (bf16, false, 0.05)] {
+            for (precision, way, close) in [(f32, Way::Burn, 1e-4), (f32, Way::Host, 1e-4), (bf16, Way::Burn, 0.05)] {
                 let [q, k, v] = [rows(&q, heads), rows(&k, kv), rows(&v, kv)].map(|x| precision.cast(x));
-                let got = causal_attention(q, k, v, shape_of, None, on_host);
+                let got = causal_attention(q, k, v, shape_of, None, way);
                 assert_eq!(got.dtype(), Precision::F32.dtype().into());
                 let got = got.reshape([2, seq, heads, dim]).swap_dims(1, 2).try_into_vec_as::<f32>().unwrap();
                 for got in got.chunks(expected.len()) {
                     let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    assert!(worst < close, "window {window:?}, {precision:?}, host {on_host}: {worst}");
+                    assert!(worst < close, "window {window:?}, {precision:?}, {way:?}: {worst}");
                 }
             }
         }

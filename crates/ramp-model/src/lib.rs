@@ -23,6 +23,7 @@ mod source;
 mod stats_file;
 mod taps;
 mod tokenizer;
+mod way;
 
 pub use architecture::Architecture;
 pub use calibration::{Calibration, Gather, Gathering, Save};

@@ -22,6 +22,7 @@ use crate::{
     rope::{Rope, RopeTables},
     source::WeightSource,
     taps::Tap,
+    way::Way,
 };
 
 /// A decoder-only language model whose weights live on a device.
@@ -33,8 +34,7 @@ pub struct CausalLm {
     config: ModelConfig,
     device: Device,
     precision: Precision,
-    /// The tensors are f32 in memory of this process.
-    on_host: bool,
+    way: Way,
     token_embd: Tensor<2>,
     /// `[positions, hidden]`, where positions are learned.
     position_embd: Option<Tensor<2>>,
@@ -138,7 +138,7 @@ impl CausalLm {
             config: config.clone(),
             device: device.clone(),
             precision,
-            on_host: precision == Precision::F32 && host::is_host(device),
+            way: Way::of(device, precision),
             token_embd: matrix(Parameter::Matrix(LayerId::TokenEmbd))?,
             position_embd: if architecture.is_rotary() {
                 None
@@ -173,7 +173,7 @@ impl CausalLm {
     /// Whether the model computes in this process's memory, where a batch should fit the caches.
     #[must_use]
     pub const fn is_on_host(&self) -> bool {
-        self.on_host
+        matches!(self.way, Way::Host)
     }
 
     /// A matrix from host memory, row-major `[out, in]`, as the model holds the one of that name: on its device, in
@@ -425,9 +425,14 @@ impl CausalLm {
 
     /// A linear layer of a block on `x`, `[rows, in]`.
     fn linear(&self, block: usize, role: Role, x: Tensor<2>) -> Result<Tensor<2>> {
+        self.linear_as(block, role, x, self.precision)
+    }
+
+    /// The same with a result of another type; what is not rounded is better in f32.
+    fn linear_as(&self, block: usize, role: Role, x: Tensor<2>, out: Precision) -> Result<Tensor<2>> {
         let linear = self.block(block)?.linears[role as usize].as_ref();
         let missing = || Error::NoSuchLayer { name: LayerId::Block { block, role }.to_string() };
-        Ok(linear.ok_or_else(missing)?.apply(self.precision.cast(x), self.on_host))
+        Ok(linear.ok_or_else(missing)?.apply(self.precision.cast(x), self.way, out))
     }
 
     /// Attention of one block and the stream `x`, `[batch * seq, hidden]`, that it is added to.
@@ -442,8 +447,9 @@ impl CausalLm {
         let b = self.block(block)?;
         let linear = |role: Role, x: Tensor<2>| self.linear(block, role, x);
 
-        let h = self.apply_norm(&b.attn_norm, x.clone()); // f32; each product converts it
+        let h = self.apply_norm(&b.attn_norm, x.clone());
         tap.observe(&ids(block, self.config.architecture.attn_inputs()), &h)?;
+        let h = self.precision.cast(h);
         let [q, k, v] = if b.linears[Role::Qkv as usize].is_some() {
             self.split_qkv(&linear(Role::Qkv, h)?)
         } else {
@@ -458,9 +464,9 @@ impl CausalLm {
             dim: self.config.head_dim,
             window: self.config.sliding_window,
         };
-        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.on_host);
+        let a = causal_attention(q, k, v, heads, tables.map(Arc::as_ref), self.way);
         tap.observe(&ids(block, &[Role::O]), &a)?;
-        Ok(x + Precision::F32.cast(linear(Role::O, a)?))
+        Ok(x + self.linear_as(block, Role::O, a, Precision::F32)?)
     }
 
     /// The feed-forward network of one block and the stream `x`, `[rows, hidden]`, that it is added to.
@@ -470,13 +476,14 @@ impl CausalLm {
 
         let h = self.apply_norm(&b.ffn_norm, x.clone());
         tap.observe(&ids(block, self.config.architecture.ffn_inputs()), &h)?;
+        let h = self.precision.cast(h);
         let h = if b.linears[Role::Gate as usize].is_some() {
             self.swiglu(linear(Role::Gate, h.clone())?, linear(Role::Up, h)?)
         } else {
             self.gelu(linear(Role::Up, h)?)
         };
         tap.observe(&ids(block, &[Role::Down]), &h)?;
-        Ok(x + Precision::F32.cast(linear(Role::Down, h)?))
+        Ok(x + self.linear_as(block, Role::Down, h, Precision::F32)?)
     }
 
     /// Queries, keys and values of one matrix, `[rows, (heads + 2 kv_heads) * head_dim]`.
@@ -496,19 +503,22 @@ impl CausalLm {
     }
 
     fn apply_norm(&self, norm: &Norm, x: Tensor<2>) -> Tensor<2> {
-        norm.apply(Precision::F32.cast(x), self.config.norm_eps, self.on_host)
+        norm.apply(Precision::F32.cast(x), self.config.norm_eps, self.way)
     }
 
     fn swiglu(&self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-        if self.on_host {
-            return host::swiglu(gate, up);
+        match self.way {
+            Way::Host => return host::swiglu(gate, up),
+            #[cfg(feature = "cuda")]
+            Way::Cuda => return ramp_cuda::ops::swiglu(gate, up),
+            Way::Burn => {}
         }
         self.precision.cast(silu(Precision::F32.cast(gate)) * Precision::F32.cast(up))
     }
 
     /// GELU in its tanh form; `tanh(x) = 2 sigmoid(2 x) - 1`.
     fn gelu(&self, x: Tensor<2>) -> Tensor<2> {
-        if self.on_host {
+        if self.way == Way::Host {
             return host::gelu_tanh(x);
         }
         let x = Precision::F32.cast(x);
@@ -528,7 +538,7 @@ impl CausalLm {
     #[must_use]
     pub fn head(&self, normed: Tensor<2>) -> Tensor<2> {
         let weight = self.output.as_ref().unwrap_or(&self.token_embd);
-        normed.matmul(weight.clone().transpose())
+        transposed_product(normed, weight.clone(), self.way, Precision::F32)
     }
 
     /// Logits of a batch of equally long rows, `[batch, seq, vocab]`.
@@ -545,8 +555,11 @@ impl CausalLm {
 /// The logits, `[rows, vocab]`, which need not be copied for it, and `ln sum exp` of each row, `[rows, 1]`.
 #[must_use]
 pub fn log_sum_exp(logits: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    if host::is_host(&logits.device()) {
-        return host::log_sum_exp(logits);
+    match Way::of(&logits.device(), Precision::F32) {
+        Way::Host => return host::log_sum_exp(logits),
+        #[cfg(feature = "cuda")]
+        Way::Cuda => return (logits.clone(), ramp_cuda::ops::log_sum_exp(logits)),
+        Way::Burn => {}
     }
     let max = logits.clone().max_dim(1);
     let log_sum_exp = (logits.clone() - max.clone()).exp().sum_dim(1).log() + max;
@@ -564,14 +577,23 @@ impl Block {
 }
 
 impl Linear {
-    /// `x W^T + b`, `[rows, in]` to `[rows, out]`. The transpose is a view.
-    fn apply(&self, x: Tensor<2>, on_host: bool) -> Tensor<2> {
-        let y = x.matmul(self.weight.clone().transpose());
+    /// `x W^T + b`, `[rows, in]` to `[rows, out]` of type `out`.
+    fn apply(&self, x: Tensor<2>, way: Way, out: Precision) -> Tensor<2> {
+        let y = transposed_product(x, self.weight.clone(), way, out);
         match self.bias.clone() {
             None => y,
-            Some(bias) if on_host => host::add_bias(y, bias),
-            Some(bias) => y + bias.unsqueeze(),
+            Some(bias) if way == Way::Host => host::add_bias(y, bias),
+            Some(bias) => y + out.cast(bias).unsqueeze(),
         }
+    }
+}
+
+/// `x w^T`, `[rows, in]` and `[out, in]` to `[rows, out]`. The transpose is a view.
+fn transposed_product(x: Tensor<2>, w: Tensor<2>, way: Way, out: Precision) -> Tensor<2> {
+    match way {
+        #[cfg(feature = "cuda")]
+        Way::Cuda => ramp_cuda::ops::linear(x, w, out.dtype().into()),
+        Way::Host | Way::Burn => out.cast(x.matmul(w.transpose())),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::host;
+use crate::{host, way::Way};
 
 /// The learned part of a norm. With a bias it is a LayerNorm, without one an RMSNorm.
 #[derive(Clone, Debug)]
@@ -15,16 +15,20 @@ pub(crate) struct Norm {
 
 impl Norm {
     /// Norms each row of `x`, `[rows, channels]`.
-    pub(crate) fn apply(&self, x: Tensor<2>, eps: f64, on_host: bool) -> Tensor<2> {
+    pub(crate) fn apply(&self, x: Tensor<2>, eps: f64, way: Way) -> Tensor<2> {
         let weight = self.weight.clone();
         match self.bias.clone() {
-            None if on_host => host::rms_norm(x, weight, eps as f32),
+            #[cfg(feature = "cuda")]
+            bias if way == Way::Cuda => {
+                ramp_cuda::ops::norm(x, weight, bias, eps as f32, burn::tensor::DType::F32)
+            }
+            None if way == Way::Host => host::rms_norm(x, weight, eps as f32),
             None => {
                 let mean_square = x.clone().square().mean_dim(1); // [rows, 1]
                 let scale = mean_square.add_scalar(eps).sqrt().recip();
                 x * scale * weight.unsqueeze()
             }
-            Some(bias) if on_host => host::layer_norm(x, weight, bias, eps as f32),
+            Some(bias) if way == Way::Host => host::layer_norm(x, weight, bias, eps as f32),
             Some(bias) => {
                 let x = x.clone() - x.mean_dim(1);
                 let variance = x.clone().square().mean_dim(1);
@@ -65,12 +69,12 @@ mod tests {
                     row.iter().enumerate().map(affine).collect::<Vec<_>>()
                 })
                 .collect();
-            for on_host in [false, true] {
+            for way in [Way::Burn, Way::Host] {
                 let input = Tensor::from_data(TensorData::new(x.clone(), [rows, width]), &device);
-                let got = norm.apply(input, eps, on_host).try_into_vec_as::<f32>().unwrap();
+                let got = norm.apply(input, eps, way).try_into_vec_as::<f32>().unwrap();
                 let worst =
                     got.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
-                assert!(worst < 1e-5, "bias {bias}, host {on_host}: {worst}");
+                assert!(worst < 1e-5, "bias {bias}, {way:?}: {worst}");
             }
         }
     }

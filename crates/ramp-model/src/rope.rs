@@ -137,6 +137,12 @@ impl RopeTables {
         Tensor::cat(vec![rotated_first, rotated_second], 3)
     }
 
+    /// Cosines and sines, `[positions, head_dim / 2]`.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(&self) -> [Tensor<2>; 2] {
+        [&self.device_cos, &self.device_sin].map(|table| table.clone().reshape([self.seq, self.half]))
+    }
+
     /// Rotates one head at one position, `[head_dim]`, from `head` to `out`.
     pub(crate) fn rotate(&self, position: usize, head: &[f32], out: &mut [f32]) {
         let at = position * self.half..(position + 1) * self.half;

@@ -5,10 +5,10 @@ use burn::tensor::{Device, Tensor};
 use super::{Block, CausalLm, Linear};
 use crate::{
     error::{Error, Result},
-    host,
     norm::Norm,
     precision::Precision,
     rope::Rope,
+    way::Way,
 };
 
 impl CausalLm {
@@ -44,7 +44,7 @@ impl CausalLm {
             config: self.config.clone(),
             device: device.clone(),
             precision,
-            on_host: precision == Precision::F32 && host::is_host(device),
+            way: Way::of(device, precision),
             token_embd: moved(&self.token_embd, device)?,
             position_embd: self.position_embd.as_ref().map(|table| moved(table, device)).transpose()?,
             blocks: blocks.collect::<Result<_>>()?,

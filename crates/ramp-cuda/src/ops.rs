@@ -1,0 +1,164 @@
+//! Operations on Burn's tensors. They need a device of which [`is_available`](crate::is_available) is true, and panic on
+//! another one, as Burn's own do.
+
+mod attention;
+mod linear;
+mod rows;
+
+use burn::{
+    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
+    tensor::{DType, Shape, Tensor},
+};
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
+
+use crate::error::{Error, Result};
+
+/// How rows of projections are heads of windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Tokens of a window; rows are windows of them, one after the other.
+    pub seq: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads, each shared by `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Channels of a head.
+    pub dim: usize,
+    /// Keys that a query sees, itself included.
+    pub window: usize,
+}
+
+/// The operations, as Burn finds them.
+#[doc(hidden)]
+#[backend_extension(Cube, Fusion)]
+pub trait Ops: Backend {
+    #[fusion(dtype = *out, shape = Shape::new([x[0], w[0]]))]
+    fn ramp_linear(x: FloatTensor<Self>, w: FloatTensor<Self>, out: DType) -> FloatTensor<Self>;
+
+    #[fusion(dtype = x, shape = x)]
+    fn ramp_rope(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        seq: usize,
+    ) -> FloatTensor<Self>;
+
+    #[fusion(dtype = DType::F32, shape = q)]
+    fn ramp_attention(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        heads: Heads,
+    ) -> FloatTensor<Self>;
+
+    #[fusion(dtype = *out, shape = x)]
+    fn ramp_rms_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f32,
+        out: DType,
+    ) -> FloatTensor<Self>;
+
+    #[fusion(dtype = *out, shape = x)]
+    fn ramp_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        eps: f32,
+        out: DType,
+    ) -> FloatTensor<Self>;
+
+    #[fusion(dtype = gate, shape = gate)]
+    fn ramp_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(dtype = DType::F32, shape = Shape::new([x[0], 1]))]
+    fn ramp_log_sum_exp(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl Ops for CubeBackend {
+    fn ramp_linear(x: CubeTensor, w: CubeTensor, out: DType) -> CubeTensor {
+        done(linear::linear(x, w, out))
+    }
+
+    fn ramp_rope(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, seq: usize) -> CubeTensor {
+        done(rows::rope(x, cos, sin, seq))
+    }
+
+    fn ramp_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor, heads: Heads) -> CubeTensor {
+        done(attention::attention(q, k, v, heads))
+    }
+
+    fn ramp_rms_norm(x: CubeTensor, weight: CubeTensor, eps: f32, out: DType) -> CubeTensor {
+        done(rows::norm(x, weight, None, eps, out))
+    }
+
+    fn ramp_layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, eps: f32, out: DType) -> CubeTensor {
+        done(rows::norm(x, weight, Some(bias), eps, out))
+    }
+
+    fn ramp_swiglu(gate: CubeTensor, up: CubeTensor) -> CubeTensor {
+        done(rows::swiglu(gate, up))
+    }
+
+    fn ramp_log_sum_exp(x: CubeTensor) -> CubeTensor {
+        done(rows::log_sum_exp(x))
+    }
+}
+
+/// What ran, or a panic, which is how an operation of Burn fails.
+fn done(result: Result<CubeTensor>) -> CubeTensor {
+    match result {
+        Ok(tensor) => tensor,
+        Err(why) => panic!("{why}"),
+    }
+}
+
+/// `x w^T`, `[rows, in]` and `[out, in]` of one type to `[rows, out]` of type `out`, which is the factors' or f32. Sums are
+/// f32.
+#[must_use]
+pub fn linear(x: Tensor<2>, w: Tensor<2>, out: DType) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::ramp_linear(x.into_dispatch(), w.into_dispatch(), out))
+}
+
+/// Turns every head of `x`, `[rows, heads * dim]`, by its row's position in a window of `seq` tokens. Channel `i` of a head
+/// pairs with channel `i + dim / 2`. `cos` and `sin` are f32, `[positions, dim / 2]`.
+#[must_use]
+pub fn rope(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, seq: usize) -> Tensor<2> {
+    let (cos, sin) = (cos.into_dispatch(), sin.into_dispatch());
+    Tensor::from_dispatch(Dispatch::ramp_rope(x.into_dispatch(), cos, sin, seq))
+}
+
+/// Causal attention, `[rows, heads * dim]` and twice `[rows, kv_heads * dim]` to f32 `[rows, heads * dim]`. Products are in
+/// the inputs' type with f32 sums, the softmax is f32.
+#[must_use]
+pub fn attention(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, heads: Heads) -> Tensor<2> {
+    let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
+    Tensor::from_dispatch(Dispatch::ramp_attention(q, k, v, heads))
+}
+
+/// RMSNorm of each row, or a LayerNorm where there is a bias; f32 `[rows, channels]` to `out`.
+#[must_use]
+pub fn norm(x: Tensor<2>, weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f32, out: DType) -> Tensor<2> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(match bias {
+        None => Dispatch::ramp_rms_norm(x, weight, eps, out),
+        Some(bias) => Dispatch::ramp_layer_norm(x, weight, bias.into_dispatch(), eps, out),
+    })
+}
+
+/// `silu(gate) * up`, element by element, computed in f32.
+#[must_use]
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::ramp_swiglu(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// `ln sum exp` of each row, f32 `[rows, columns]` to `[rows, 1]`.
+#[must_use]
+pub fn log_sum_exp(x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::ramp_log_sum_exp(x.into_dispatch()))
+}
+
+/// A condition on shapes and types.
+fn require(holds: bool, what: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Buffer(format!("{what} do not fit together"))) }
+}
