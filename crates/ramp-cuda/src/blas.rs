@@ -125,7 +125,8 @@ impl Blas {
         Shape { m, n, k, batch }: Shape,
         scale: f32,
     ) -> Result<()> {
-        let int = |n: usize| i32::try_from(n).map_err(|_| Error::Blas { call: "a size above 2^31", status: 7 });
+        let int =
+            |n: usize| i32::try_from(n).map_err(|_| Error::Blas { call: "a size above 2^31", status: 7 });
         let zero = 0.0_f32;
         // cuBLAS is column-major, where what lies in memory here is the transpose: c^T = b^T a^T.
         let transposed = i32::from(second == Second::Transposed);

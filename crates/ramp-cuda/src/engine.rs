@@ -55,6 +55,16 @@ pub fn is_available(device: &Device) -> bool {
     }
 }
 
+/// Bytes of the device's memory that are free, and all of them.
+#[must_use]
+pub fn memory(device: &Device) -> Option<(u64, u64)> {
+    let DispatchDevice::Cube(cubecl::Device::Cuda(device)) = device.as_dispatch() else { return None };
+    let engine = engine(device.index)?;
+    let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+    let (free, total) = engine.context.mem_get_info().ok()?;
+    Some((free as u64, total as u64))
+}
+
 /// Runs `work` on the device's stream, in order with what Burn queues on it.
 pub(crate) fn run<T>(ordinal: usize, work: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
     let missing = || Error::Library { name: "a CUDA device", why: format!("no device {ordinal}") };
@@ -146,9 +156,17 @@ impl Engine {
         unsafe { self.launch(kernel, elements.div_ceil(THREADS as usize), THREADS, args) }
     }
 
+    /// Queues a kernel with so many blocks of so many threads.
+    ///
     /// # Safety
     /// As [`Engine::rows`].
-    unsafe fn launch(&self, kernel: &CudaFunction, blocks: usize, threads: u32, args: &[Arg]) -> Result<()> {
+    pub(crate) unsafe fn launch(
+        &self,
+        kernel: &CudaFunction,
+        blocks: usize,
+        threads: u32,
+        args: &[Arg],
+    ) -> Result<()> {
         if blocks == 0 {
             return Ok(());
         }

@@ -10,7 +10,12 @@ use cudarc::{
 use crate::{blas::Float, error::Result};
 
 /// One translation unit, in this order.
-const SOURCES: [&str; 2] = [include_str!("kernels/types.cu"), include_str!("kernels/rows.cu")];
+const SOURCES: [&str; 4] = [
+    include_str!("kernels/types.cu"),
+    include_str!("kernels/rows.cu"),
+    include_str!("kernels/blocks.cu"),
+    include_str!("kernels/affine.cu"),
+];
 
 /// Compiled kernels on one device.
 #[derive(Debug)]

@@ -18,5 +18,5 @@ mod kernels;
 pub mod ops;
 mod tensor;
 
-pub use engine::is_available;
+pub use engine::{is_available, memory};
 pub use error::Error;

@@ -2,12 +2,17 @@
 //! another one, as Burn's own do.
 
 mod attention;
+mod blocks;
 mod linear;
 mod rows;
 
 use burn::{
-    backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor},
-    tensor::{DType, Shape, Tensor},
+    backend::{
+        Backend, Dispatch, backend_extension,
+        fusion::custom::TensorSpec,
+        tensor::{FloatTensor, IntTensor},
+    },
+    tensor::{DType, Int, Shape, Tensor},
 };
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 
@@ -26,6 +31,74 @@ pub struct Heads {
     pub dim: usize,
     /// Keys that a query sees, itself included.
     pub window: usize,
+}
+
+/// A type of packed super-blocks of 256 weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KQuant {
+    /// Q2_K.
+    Q2,
+    /// Q3_K.
+    Q3,
+    /// Q4_K.
+    Q4,
+    /// Q5_K.
+    Q5,
+    /// Q6_K.
+    Q6,
+    /// IQ4_XS.
+    Iq4Xs,
+}
+
+impl KQuant {
+    /// Bytes of a super-block.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Q2 => 84,
+            Self::Q3 => 110,
+            Self::Q4 => 144,
+            Self::Q5 => 176,
+            Self::Q6 => 210,
+            Self::Iq4Xs => 136,
+        }
+    }
+
+    const fn kernel(self) -> &'static str {
+        match self {
+            Self::Q2 => "q2_k",
+            Self::Q3 => "q3_k",
+            Self::Q4 => "q4_k",
+            Self::Q5 => "q5_k",
+            Self::Q6 => "q6_k",
+            Self::Iq4Xs => "iq4_xs",
+        }
+    }
+}
+
+/// How the zero point of a group is found; see ramp-quant's `affine::ZeroPoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum ZeroPoint {
+    /// A code; the range is extended to 0.
+    InRange = 0,
+    /// Any integer.
+    Printed = 1,
+    /// A code, clamped.
+    Clamped = 2,
+    /// The middle.
+    Symmetric = 3,
+}
+
+/// Groups of weights of a row that share a scale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AffineGroups {
+    /// Weights of a group; the last one of a row may have less.
+    pub group: usize,
+    /// The largest code.
+    pub max_code: u8,
+    /// How the zero point is found.
+    pub zero_point: ZeroPoint,
 }
 
 /// The operations, as Burn finds them.
@@ -73,6 +146,17 @@ pub trait Ops: Backend {
 
     #[fusion(dtype = DType::F32, shape = Shape::new([x[0], 1]))]
     fn ramp_log_sum_exp(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(dtype = *out, shape = Shape::new(*shape))]
+    fn ramp_decode(blocks: IntTensor<Self>, kind: KQuant, shape: [usize; 2], out: DType)
+    -> FloatTensor<Self>;
+
+    #[fusion(meta = affine_outputs)]
+    fn ramp_affine(x: FloatTensor<Self>, groups: AffineGroups) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn affine_outputs(x: &TensorSpec, _groups: &AffineGroups) -> (TensorSpec, TensorSpec) {
+    (x.clone(), TensorSpec::new(Shape::new([1]), DType::F32))
 }
 
 impl Ops for CubeBackend {
@@ -92,7 +176,13 @@ impl Ops for CubeBackend {
         done(rows::norm(x, weight, None, eps, out))
     }
 
-    fn ramp_layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, eps: f32, out: DType) -> CubeTensor {
+    fn ramp_layer_norm(
+        x: CubeTensor,
+        weight: CubeTensor,
+        bias: CubeTensor,
+        eps: f32,
+        out: DType,
+    ) -> CubeTensor {
         done(rows::norm(x, weight, Some(bias), eps, out))
     }
 
@@ -103,10 +193,18 @@ impl Ops for CubeBackend {
     fn ramp_log_sum_exp(x: CubeTensor) -> CubeTensor {
         done(rows::log_sum_exp(x))
     }
+
+    fn ramp_decode(blocks: CubeTensor, kind: KQuant, shape: [usize; 2], out: DType) -> CubeTensor {
+        done(blocks::decode(blocks, kind, shape, out))
+    }
+
+    fn ramp_affine(x: CubeTensor, groups: AffineGroups) -> (CubeTensor, CubeTensor) {
+        done(blocks::affine(x, groups))
+    }
 }
 
 /// What ran, or a panic, which is how an operation of Burn fails.
-fn done(result: Result<CubeTensor>) -> CubeTensor {
+fn done<T>(result: Result<T>) -> T {
     match result {
         Ok(tensor) => tensor,
         Err(why) => panic!("{why}"),
@@ -156,6 +254,20 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 #[must_use]
 pub fn log_sum_exp(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::ramp_log_sum_exp(x.into_dispatch()))
+}
+
+/// The weights, `[rows, columns]` of type `out`, of packed super-blocks, `u8`, which follow one another row by row.
+#[must_use]
+pub fn decode(blocks: Tensor<1, Int>, kind: KQuant, shape: [usize; 2], out: DType) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::ramp_decode(blocks.into_dispatch(), kind, shape, out))
+}
+
+/// Quantizes and dequantizes f32 rows, and says in a tensor of one element whether that failed: 1 where a weight is not
+/// finite or a scale is beyond f16, else 0.
+#[must_use]
+pub fn affine(x: Tensor<2>, groups: AffineGroups) -> (Tensor<2>, Tensor<1>) {
+    let (weights, bad) = Dispatch::ramp_affine(x.into_dispatch(), groups);
+    (Tensor::from_dispatch(weights), Tensor::from_dispatch(bad))
 }
 
 /// A condition on shapes and types.

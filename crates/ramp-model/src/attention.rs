@@ -277,7 +277,9 @@ mod tests {
             let shape_of = Heads { batch: 2, seq, heads, kv_heads: kv, dim, window };
             let expected = naive(&q, &k, &v, shape, window.unwrap_or(usize::MAX));
             let (f32, bf16) = (Precision::F32, Precision::Bf16);
-            for (precision, way, close) in [(f32, Way::Burn, 1e-4), (f32, Way::Host, 1e-4), (bf16, Way::Burn, 0.05)] {
+            for (precision, way, close) in
+                [(f32, Way::Burn, 1e-4), (f32, Way::Host, 1e-4), (bf16, Way::Burn, 0.05)]
+            {
                 let [q, k, v] = [rows(&q, heads), rows(&k, kv), rows(&v, kv)].map(|x| precision.cast(x));
                 let got = causal_attention(q, k, v, shape_of, None, way);
                 assert_eq!(got.dtype(), Precision::F32.dtype().into());

@@ -18,6 +18,7 @@ use crate::{
     layer::{LayerId, Role},
     norm::Norm,
     parameter::{NormId, Parameter},
+    placement::Placement,
     precision::Precision,
     rope::{Rope, RopeTables},
     source::WeightSource,
@@ -176,19 +177,10 @@ impl CausalLm {
         matches!(self.way, Way::Host)
     }
 
-    /// A matrix from host memory, row-major `[out, in]`, as the model holds the one of that name: on its device, in
-    /// its type.
+    /// How the model holds its matrices: what puts others into it makes them so.
     #[must_use]
-    pub fn place(&self, id: LayerId, data: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        self.typed(id, Tensor::from_data(TensorData::new(data, shape), &self.device))
-    }
-
-    /// Embedding and head are f32 always.
-    fn typed(&self, id: LayerId, weight: Tensor<2>) -> Tensor<2> {
-        match id {
-            LayerId::Block { .. } => self.precision.cast(weight),
-            LayerId::TokenEmbd | LayerId::Output => Precision::F32.cast(weight),
-        }
+    pub fn placement(&self) -> Placement {
+        Placement::new(self.device.clone(), self.precision)
     }
 
     /// A matrix, `[out, in]`.
@@ -213,12 +205,12 @@ impl CausalLm {
     }
 
     /// Replaces a matrix by another of the same shape. One of another type of float is converted; those that
-    /// [`CausalLm::place`] gives are not.
+    /// [`Placement`] gives are not.
     ///
     /// # Errors
     /// When the model has no such matrix, or the shapes differ.
     pub fn set_weight(&mut self, id: LayerId, weight: Tensor<2>) -> Result<()> {
-        let weight = self.typed(id, weight);
+        let weight = self.placement().typed(id, weight);
         let slot = match id {
             LayerId::TokenEmbd => Some(&mut self.token_embd),
             LayerId::Output => self.output.as_mut(),

@@ -20,4 +20,4 @@ pub use fold::{ActStatistic, BlockFold, EXPONENTS, FoldConfig, FoldReport, fold}
 pub use format::Format;
 pub use gptq::{GptqConfig, Hessian, gptq};
 pub use layer_quantizer::{LayerQuantizer, Rounding, imatrix};
-pub use quantize::{Quantized, quantize};
+pub use quantize::{Quantized, dequantize, quantize};

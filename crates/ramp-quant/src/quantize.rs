@@ -46,6 +46,24 @@ pub fn quantize(
     }
 }
 
+/// The weights of stored bytes, row-major `[out, in]`: what [`quantize`] says that they decode to.
+///
+/// # Errors
+/// When the bytes are not as many as the format and the shape ask for.
+pub fn dequantize(bytes: &[u8], shape: [usize; 2], format: Format) -> Result<Vec<f32>> {
+    match format {
+        Format::Affine { bits, group } => {
+            Ok(AffineMatrix::unpack(bytes, shape, AffineConfig::per_group(bits, group))?.dequantize())
+        }
+        Format::Ggml(ty) => {
+            let [out, inp] = shape;
+            let mut weights = vec![0.0; out.checked_mul(inp).ok_or(Error::SizeOverflow { shape })?];
+            ramp_gguf::decode(ty, bytes, &mut weights)?;
+            Ok(weights)
+        }
+    }
+}
+
 /// Checks that a slice is a matrix of the shape.
 pub(crate) fn check_length(weight: &[f32], shape: [usize; 2]) -> Result<()> {
     let [out, inp] = shape;
@@ -72,6 +90,10 @@ mod tests {
         for ty in types {
             for shape in [[1, 256], [3, 512], [5, 768]] {
                 let quantized = quantize(&wave(shape[0] * shape[1]), shape, Format::Ggml(ty), None).unwrap();
+                assert_eq!(
+                    dequantize(&quantized.bytes, shape, Format::Ggml(ty)).unwrap(),
+                    quantized.dequantized
+                );
                 assert_eq!(
                     quantized.bytes.len() as u64,
                     Format::Ggml(ty).bytes(shape).unwrap(),

@@ -1,7 +1,7 @@
-//! Every matrix in every format, dequantized and resident on the device.
+//! Every matrix in every format, at hand on the device.
 
 use burn::tensor::Tensor;
-use ramp_model::{CalibrationStats, CausalLm, LayerId};
+use ramp_model::{CalibrationStats, CausalLm, LayerId, Placement};
 use ramp_quant::{Format, LayerQuantizer, Rounding};
 
 use crate::{
@@ -9,15 +9,48 @@ use crate::{
     mode::SearchCodec,
     problem::{Choices, Problem},
     progress::{ProgressFn, Stage, report},
+    residence::{Kept, Residence, plan},
 };
 
-/// Dequantized weights of every choice of every slot.
+/// Weights of every choice of every slot.
 ///
-/// The weights are decoded from the very bytes that the exporter writes (invariant 6), so that a search
-/// evaluates the file that a user gets. Applying an allocation swaps handles and copies nothing.
+/// They are those of the very bytes that the exporter writes (invariant 6), so that a search evaluates the file that a
+/// user gets. Where they are decoded and on the device, applying an allocation swaps handles and copies nothing. A GPU
+/// that decodes blocks itself holds them packed. What does not fit its memory stays packed in host memory:
+/// [`WeightBank::residence`] tells.
 #[derive(Debug)]
 pub struct WeightBank {
     slots: Vec<Entries>,
+    residence: Residence,
+}
+
+/// Where a bank's weights come from, and which model they go into: two copies of one model where it is computed with in
+/// half floats, since what is quantized are the f32 weights.
+#[derive(Clone, Debug)]
+pub struct BankSource<'a> {
+    weights: &'a CausalLm,
+    placement: Placement,
+}
+
+impl<'a> BankSource<'a> {
+    /// The f32 weights of `weights` for the model `resident`.
+    #[must_use]
+    pub fn new(weights: &'a CausalLm, resident: &CausalLm) -> Self {
+        Self { weights, placement: resident.placement() }
+    }
+}
+
+impl<'a> From<&'a CausalLm> for BankSource<'a> {
+    fn from(model: &'a CausalLm) -> Self {
+        Self::new(model, model)
+    }
+}
+
+/// How choices become weights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encoding {
+    pub(crate) rounding: Rounding,
+    pub(crate) codec: SearchCodec,
 }
 
 /// What is kept of one slot.
@@ -33,7 +66,7 @@ struct Entries {
 #[derive(Debug)]
 struct Entry {
     /// `None` in tests of allocators that run no model.
-    weight: Option<Tensor<2>>,
+    weight: Option<Kept>,
     relative_error: f64,
     squared_error: f64,
 }
@@ -42,38 +75,41 @@ impl WeightBank {
     /// Encodes and decodes every choice of the problem, with the statistics of `stats`.
     ///
     /// # Errors
-    /// When a codec refuses a weight, the device fails, or `progress` stops the run.
-    pub fn build(
-        model: &CausalLm,
+    /// When a codec refuses a weight, the device fails or has not the memory for a single allocation, or `progress`
+    /// stops the run.
+    pub fn build<'a>(
+        source: impl Into<BankSource<'a>>,
         stats: &CalibrationStats,
         problem: &Problem,
         rounding: Rounding,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
-        Self::build_where(model, stats, problem, rounding, SearchCodec::Export, |_, _| true, progress)
+        Self::build_in(SearchCodec::Export, source, stats, problem, rounding, progress)
     }
 
     /// As [`WeightBank::build`], of another codec: with [`SearchCodec::Affine128`] what is evaluated is no file's weights.
     ///
     /// # Errors
     /// As [`WeightBank::build`]; when rows are shorter than a group.
-    pub fn build_in(
+    pub fn build_in<'a>(
         codec: SearchCodec,
-        model: &CausalLm,
+        source: impl Into<BankSource<'a>>,
         stats: &CalibrationStats,
         problem: &Problem,
         rounding: Rounding,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
-        Self::build_where(model, stats, problem, rounding, codec, |_, _| true, progress)
+        let source = source.into();
+        let memory = source.placement.memory();
+        Self::build_where(source, stats, problem, Encoding { rounding, codec }, |_, _| true, memory, progress)
     }
 
     /// As [`WeightBank::build`], for some allocations only: without a search nothing else is looked at.
     ///
     /// # Errors
     /// As [`WeightBank::build`].
-    pub fn build_for(
-        model: &CausalLm,
+    pub fn build_for<'a>(
+        source: impl Into<BankSource<'a>>,
         stats: &CalibrationStats,
         problem: &Problem,
         rounding: Rounding,
@@ -81,18 +117,24 @@ impl WeightBank {
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
         let wanted = |slot: usize, choice: usize| allocations.iter().any(|choices| choices[slot] == choice);
-        Self::build_where(model, stats, problem, rounding, SearchCodec::Export, wanted, progress)
+        let source = source.into();
+        let memory = source.placement.memory();
+        let encoding = Encoding { rounding, codec: SearchCodec::Export };
+        Self::build_where(source, stats, problem, encoding, wanted, memory, progress)
     }
 
-    fn build_where(
-        model: &CausalLm,
+    /// `memory` is what the device has free, and its total.
+    pub(crate) fn build_where(
+        BankSource { weights: model, placement }: BankSource<'_>,
         stats: &CalibrationStats,
         problem: &Problem,
-        rounding: Rounding,
-        codec: SearchCodec,
+        Encoding { rounding, codec }: Encoding,
         wanted: impl Fn(usize, usize) -> bool,
+        memory: Option<(u64, u64)>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
+        let places = plan(problem, &wanted, &placement, memory)?;
+        let mut residence = Residence::default();
         let total = problem.slots().len();
         let mut quantizer = LayerQuantizer::new(stats, rounding);
         let mut slots = Vec::with_capacity(total);
@@ -110,7 +152,10 @@ impl WeightBank {
                     let relative_error =
                         quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;
                     let squared_error = squared_distance(&original, &quantized.dequantized);
-                    let weight = Some(model.place(slot.id, quantized.dequantized, shape));
+                    let place = places[index][choice];
+                    let decoded = slot.weights * placement.weight_bytes(slot.id) as u64;
+                    residence.add(place, decoded, quantized.bytes.len() as u64);
+                    let weight = Some(Kept::new(place, quantized, format, slot.id, shape, &placement));
                     Ok(Some(Entry { weight, relative_error, squared_error }))
                 })
                 .collect::<Result<_>>()?;
@@ -118,7 +163,13 @@ impl WeightBank {
             slots.push(Entries { choices, weight_energy, input_energy, output_energy });
             report(progress, Stage::Encode, index + 1, total, None)?;
         }
-        Ok(Self { slots })
+        Ok(Self { slots, residence })
+    }
+
+    /// Bytes that are decoded on the device, packed on the device, and packed in host memory.
+    #[must_use]
+    pub const fn residence(&self) -> Residence {
+        self.residence
     }
 
     /// The dequantized weight of a choice, `[out, in]`.
@@ -126,7 +177,7 @@ impl WeightBank {
     /// # Errors
     /// When the bank was built without it.
     pub fn weight(&self, slot: usize, choice: usize) -> Result<Tensor<2>> {
-        self.entry(slot, choice)?.weight.clone().ok_or(Error::NotInBank { slot, choice })
+        self.entry(slot, choice)?.weight.as_ref().ok_or(Error::NotInBank { slot, choice })?.weight()
     }
 
     /// Squared error of a choice relative to the matrix, as [`LayerQuantizer::relative_error`] measures it. A
@@ -190,14 +241,14 @@ impl WeightBank {
             input_energy: 1.0,
             output_energy: 1.0,
         });
-        Self { slots: slots.collect() }
+        Self { slots: slots.collect(), residence: Residence::default() }
     }
 
     /// Puts other weights in the place of a choice.
     #[cfg(test)]
     pub(crate) fn replace(&mut self, slot: usize, choice: usize, weight: Tensor<2>) {
         if let Some(entry) = &mut self.slots[slot].choices[choice] {
-            entry.weight = Some(weight);
+            entry.weight = Some(Kept::Decoded(weight));
         }
     }
 

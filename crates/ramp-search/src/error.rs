@@ -70,6 +70,20 @@ pub enum Error {
         /// Index of the choice.
         choice: usize,
     },
+    /// The device has not enough memory for a single allocation's weights, whatever else is left in host memory.
+    #[error(
+        "the device has {} free, where one allocation's decoded weights and what runs beside them need {}: {} are \
+         missing; half floats for the blocks, a shorter window or a smaller model would fit",
+        gib(*free), gib(*needed), gib(*missing)
+    )]
+    DeviceMemory {
+        /// Bytes that are needed at least.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// The difference.
+        missing: u64,
+    },
     /// An option of a configuration has an impossible value.
     #[error("{name} is {value}, expected {expected}")]
     Option {
@@ -136,4 +150,8 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
 }

@@ -27,6 +27,7 @@ mod proxy;
 mod random_search;
 mod regressor;
 mod relaxation;
+mod residence;
 pub mod reward;
 mod role_depth;
 mod rollout;
@@ -48,7 +49,7 @@ mod wide_walk;
 pub use allocator::{
     Allocator, CurvePoint, Features, Found, MeasuredKnapsack, SearchContext, Uniform, allocate_within,
 };
-pub use bank::WeightBank;
+pub use bank::{BankSource, WeightBank};
 pub use categorical_allocators::Categorical;
 pub use cem::Cem;
 pub use error::{Error, Result};
@@ -76,6 +77,7 @@ pub use proxy::ProxyKnapsack;
 pub use random_search::RandomSearch;
 pub use regressor::{MeasuredModel, Regressor, rank_correlation};
 pub use relaxation::Relaxation;
+pub use residence::Residence;
 pub use role_depth::RoleDepth;
 pub use rollout::{Trajectory, Walk};
 pub use sac_allocator::Sac;

@@ -122,7 +122,14 @@ impl Call<'_> {
             // SAFETY: rows `start..start + rows` of the window are in `q`, the keys up to there in `k`; the scores of all
             // heads fit the room, which the largest block has.
             unsafe {
-                engine.blas.product(q, k, Second::Transposed, of_group(self.scores, member)?, shape, scale)?;
+                engine.blas.product(
+                    q,
+                    k,
+                    Second::Transposed,
+                    of_group(self.scores, member)?,
+                    shape,
+                    scale,
+                )?;
             }
         }
         self.softmax(engine, block, ld, window)?;

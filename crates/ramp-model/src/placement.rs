@@ -1,0 +1,76 @@
+//! How a model holds the matrices that are put into it.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ramp_gguf::GgmlType;
+
+use crate::{layer::LayerId, packed::PackedMatrix, precision::Precision};
+
+/// The device of a model's matrices and the type of those in blocks.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    device: Device,
+    precision: Precision,
+}
+
+impl Placement {
+    pub(crate) const fn new(device: Device, precision: Precision) -> Self {
+        Self { device, precision }
+    }
+
+    /// A matrix from host memory, row-major `[out, in]`, as the model holds the one of that name: on its device, in
+    /// its type.
+    #[must_use]
+    pub fn place(&self, id: LayerId, data: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        self.typed(id, Tensor::from_data(TensorData::new(data, shape), &self.device))
+    }
+
+    /// A matrix as the blocks of a file, row after row, from which the device decodes it. `None` where it has no decoder
+    /// of the type: [`Placement::decodes`] tells.
+    #[must_use]
+    pub fn place_packed(
+        &self,
+        id: LayerId,
+        ty: GgmlType,
+        bytes: Vec<u8>,
+        shape: [usize; 2],
+    ) -> Option<PackedMatrix> {
+        self.decodes(ty).then(|| PackedMatrix::new(ty, bytes, shape, self.of(id), &self.device))?
+    }
+
+    /// Whether the device decodes blocks of this type itself.
+    #[must_use]
+    pub fn decodes(&self, ty: GgmlType) -> bool {
+        PackedMatrix::is_possible(ty, &self.device)
+    }
+
+    /// Bytes of a decoded weight.
+    #[must_use]
+    pub const fn weight_bytes(&self, id: LayerId) -> usize {
+        self.of(id).bytes()
+    }
+
+    /// Bytes of the device's memory that are free, and all of them, where the device has a memory of its own.
+    #[must_use]
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        #[cfg(feature = "cuda")]
+        {
+            // What Burn keeps for later is free, too.
+            self.device.memory_cleanup();
+            ramp_cuda::memory(&self.device)
+        }
+        #[cfg(not(feature = "cuda"))]
+        None
+    }
+
+    pub(crate) fn typed(&self, id: LayerId, weight: Tensor<2>) -> Tensor<2> {
+        self.of(id).cast(weight)
+    }
+
+    /// Embedding and head are f32 always.
+    const fn of(&self, id: LayerId) -> Precision {
+        match id {
+            LayerId::Block { .. } => self.precision,
+            LayerId::TokenEmbd | LayerId::Output => Precision::F32,
+        }
+    }
+}
