@@ -10,6 +10,7 @@ mod options;
 mod plan;
 mod prepare;
 mod report;
+mod resident;
 mod run;
 mod search;
 mod text;

@@ -10,7 +10,7 @@ use ramp::{
 };
 
 use super::{
-    args::{BudgetArgs, DeviceArgs, SearchArgs},
+    args::{BudgetArgs, DeviceArgs, PrecisionArgs, SearchArgs},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -51,6 +51,8 @@ pub(crate) struct Args {
     no_fold: bool,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Save the trained policy.
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     save_policy: Option<PathBuf>,
@@ -159,6 +161,7 @@ pub(crate) fn run(args: Args) -> Result {
         mode: args.search.mode.into(),
         episodes: args.search.episodes,
         seed: args.seed,
+        precision: args.precision.precision,
         fold,
         rounding: args.search.rounding(),
         pre: args.pre,

@@ -22,7 +22,7 @@ use ramp::{
 };
 
 use super::{
-    args::{DeviceArgs, FixedArgs, ReportArgs, RewardArgs, RoundingArg, at_least},
+    args::{DeviceArgs, FixedArgs, PrecisionArgs, ReportArgs, RewardArgs, RoundingArg, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -111,6 +111,8 @@ pub(crate) struct Args {
     report_tokens: usize,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     #[command(flatten)]
     report: ReportArgs,
     /// Draw quality against size as SVG (Figures 5 and 7).
@@ -245,6 +247,7 @@ impl Args {
                 FeaturesArg::Folded => FeatureSource::Folded,
                 FeaturesArg::Original => FeatureSource::Original,
             },
+            precision: self.precision.precision,
             ..defaults
         })
     }

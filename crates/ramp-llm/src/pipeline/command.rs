@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use ramp_gguf::GgmlType;
+use ramp_model::Precision;
 use ramp_quant::{Budget, FoldConfig};
 use ramp_search::{
     ActionSet,
@@ -67,6 +68,9 @@ impl QuantizeOptions {
             Some(_) => "sound",
         };
         put("fold", fold);
+        if self.precision != Precision::F32 {
+            put("precision", self.precision.name());
+        }
         command
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+use ramp_model::Precision;
 use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
 use ramp_search::{ActionSet, Fixed, Mode, reward::RewardText};
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,8 @@ pub struct QuantizeOptions {
     pub rounding: Rounding,
     /// Where the model runs.
     pub device: Device,
+    /// What the model's blocks compute in. What is quantized are the f32 weights, whichever it is.
+    pub precision: Precision,
     /// Where the agent's networks run. They are small: the CPU, where it is built in, else the model's device.
     pub agent_device: Device,
     /// A trained policy: no search is made.
@@ -120,6 +123,7 @@ impl QuantizeOptions {
             rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
             device,
+            precision: Precision::F32,
             policy: None,
             save_policy: None,
             log: None,

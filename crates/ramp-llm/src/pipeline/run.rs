@@ -7,9 +7,9 @@ use ramp_gguf::GgmlType;
 use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gguf_metadata, write_gguf};
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
-    ActionSet, Allocator, Categorical, Evaluator, EvoPress, Found, MeasuredKnapsack, ModelFeatures, Policy,
-    Polish, Problem, Progress, ProxyKnapsack, Sac, SacSearchConfig, SearchContext, Uniform, WalkSearchConfig,
-    WeightBank, reward::RewardSplit,
+    ActionSet, Allocator, BankSource, Categorical, Evaluator, EvoPress, Found, MeasuredKnapsack,
+    ModelFeatures, Policy, Polish, Problem, Progress, ProxyKnapsack, Sac, SacSearchConfig, SearchContext,
+    Uniform, WalkSearchConfig, WeightBank, reward::RewardSplit,
 };
 
 use sha2::{Digest, Sha256};
@@ -19,6 +19,7 @@ use super::{
     options::{AllocatorKind, QuantizeOptions},
     prepare::step,
     report::{Candidate, LayerReport, Quality, Report},
+    resident::Place,
     text::{REWARDED_ON_TEST, TextSplit},
 };
 use crate::error::{Error, Result};
@@ -73,12 +74,12 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let text = TextSplit::new(options, &tokenizer, config.max_position_embeddings)?;
     let mut warnings = warnings(&config, &problem, actions, options);
 
-    let base = files.load(&options.device)?;
+    let place = Place { device: &options.device, precision: options.precision, host: &options.agent_device };
+    let (mut model, base) = place.load(&files)?;
     clock.lap("load");
 
     let mut stats = calibrate(&base, &text.calibration, needs_gram(options.rounding), progress)?;
     clock.lap("calibrate");
-    let mut model = base.clone();
     if let Some(fold_config) = &options.fold {
         fold(&mut model, &mut stats, fold_config)?;
     }
@@ -91,14 +92,17 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         None => None,
     };
     let searches = policy.is_none() && options.allocator != AllocatorKind::Uniform;
+    let computing = place.computing(&model)?;
+    let source = BankSource::new(&model, &computing);
     let bank = if searches {
-        WeightBank::build(&model, &stats, &problem, options.rounding, &mut search_progress)?
+        WeightBank::build(source, &stats, &problem, options.rounding, &mut search_progress)?
     } else {
         let wanted: Vec<_> = allocated.iter().cloned().chain([ramp_search::uniform(&problem)]).collect();
-        WeightBank::build_for(&model, &stats, &problem, options.rounding, &wanted, &mut search_progress)?
+        WeightBank::build_for(source, &stats, &problem, options.rounding, &wanted, &mut search_progress)?
     };
+    warnings.extend(staged(&bank));
     clock.lap("encode");
-    let evaluator = Evaluator::new(&model, &problem, &bank, text.search.clone())?;
+    let evaluator = Evaluator::new(&computing, &problem, &bank, text.search.clone())?;
     let mut context = SearchContext::new(evaluator, &features);
 
     let mut candidates = Vec::new();
@@ -206,7 +210,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     }
     clock.lap("write");
 
-    let written = ModelFiles::open(&options.output)?.load(&options.device)?;
+    let written = ModelFiles::open(&options.output)?.load_as(&options.device, options.precision)?;
     let windows = text.report.len();
     let mut tick = |name: &'static str, done: usize| {
         progress(Step { name, done, total: windows, unit: "windows", best_kld: None })
@@ -326,6 +330,19 @@ fn warnings(
             .push(format!("{id}: rows do not fit the blocks of {wanted}, {got} is used ({n} such cases)"));
     }
     warnings
+}
+
+/// What a run is slower for: a bank that the device does not hold as a whole.
+fn staged(bank: &WeightBank) -> Option<String> {
+    const GIB: f64 = (1_u64 << 30) as f64;
+    let residence = bank.residence();
+    (residence.staged > 0).then(|| {
+        format!(
+            "the device's memory holds a part of the weight bank; {:.2} GiB of it are in host memory and are moved for \
+             each evaluation",
+            residence.staged as f64 / GIB
+        )
+    })
 }
 
 fn layers(config: &ModelConfig, problem: &Problem, choices: &[usize]) -> Vec<LayerReport> {

@@ -13,8 +13,8 @@ use ramp_eval::{Windows, compare};
 use ramp_model::{CausalLm, ModelConfig, ModelFiles, gguf_metadata};
 use ramp_quant::fold;
 use ramp_search::{
-    Certificate, Choices, Error as SearchError, Evaluator, FeatureSource, Ledger, ModelFeatures, Problem,
-    SearchCodec, SearchContext, Sensitivity, WeightBank, allocate_within, reward::RewardSplit,
+    BankSource, Certificate, Choices, Error as SearchError, Evaluator, FeatureSource, Ledger, ModelFeatures,
+    Problem, SearchCodec, SearchContext, Sensitivity, WeightBank, allocate_within, reward::RewardSplit,
 };
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,7 @@ use super::{
     metadata::Making,
     prepare::step,
     report::Quality,
+    resident::Place,
     run::{Clock, Step, StepFn, calibrate, hex, needs_gram, refuse_quantized},
     text::{REWARDED_ON_TEST, SearchSplit},
 };
@@ -65,23 +66,24 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     let Some(first) = problems.first() else { return Err(SearchError::Budget("nothing".into()).into()) };
     let split = SearchSplit::new(&options.texts, &files.tokenizer()?, config.max_position_embeddings)?;
 
-    let base = files.load(&options.device)?;
+    let place = Place { device: &options.device, precision: options.precision, host: &options.agent_device };
+    let (mut model, base) = place.load(&files)?;
     let parts = [&split.calibration, &split.search, &split.selection, &split.report];
-    let header = Header::new(options, actions, model_hash(&base)?, parts.map(windows_hash));
+    let header = Header::new(options, actions, model_hash(&model)?, parts.map(windows_hash));
     let mut log = Log::open(options.log.as_deref(), header.clone())?;
     let resumed = log.runs.len();
     clock.lap("load");
 
     let mut stats = calibrate(&base, &split.calibration, needs_gram(options.rounding), progress)?;
-    let mut model = base.clone();
-    let unfolded = (options.features == FeatureSource::Original).then(|| (base.clone(), stats.clone()));
+    let unfolded = (options.features == FeatureSource::Original).then(|| (model.clone(), stats.clone()));
     if let Some(fold_config) = &options.fold {
         fold(&mut model, &mut stats, fold_config)?;
     }
     clock.lap("calibrate");
+    let computing = place.computing(&model)?;
     let mut build = |codec| {
-        let mut tick = |p| progress(step(p));
-        WeightBank::build_in(codec, &model, &stats, first, options.rounding, &mut tick)
+        let (source, mut tick) = (BankSource::new(&model, &computing), |p| progress(step(p)));
+        WeightBank::build_in(codec, source, &stats, first, options.rounding, &mut tick)
     };
     let bank = build(options.search_codec)?;
     // What is found is measured with the weights that a file would have.
@@ -96,10 +98,10 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
         options,
         config: &config,
         model_name: files.name(),
-        evaluator: Evaluator::new(&model, first, &bank, split.search.clone())?,
+        evaluator: Evaluator::new(&computing, first, &bank, split.search.clone())?,
         held_out: HeldOut {
             base: &base,
-            model: &model,
+            model: &computing,
             bank: exported,
             split: &split,
             known: HashMap::new(),

@@ -3,6 +3,7 @@
 use std::{fs, io::Write as _, path::Path};
 
 use ramp_gguf::{GgmlType, write_atomically};
+use ramp_model::Precision;
 use ramp_quant::{Budget, FoldConfig, Rounding};
 use ramp_search::{ActionSet, FeatureSource, Fixed, SearchCodec, reward::RewardSplit};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,9 @@ pub struct Header {
     /// Episodes of the agents, where they were not their own number.
     #[serde(default)]
     pub episodes: Option<usize>,
+    /// What the blocks computed in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl Header {
@@ -66,6 +70,7 @@ impl Header {
             features: options.features,
             tokens: options.tokens,
             episodes: options.episodes,
+            precision: options.precision,
         }
     }
 }

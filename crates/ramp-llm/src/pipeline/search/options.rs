@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use ramp_model::ModelConfig;
+use ramp_model::{ModelConfig, Precision};
 use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
 use ramp_search::{
     ActionSet, AdditiveSurrogate, Allocator, Categorical, Cem, EvoPress, FeatureSource, Fixed, HawqTrace,
@@ -196,6 +196,8 @@ pub struct SearchOptions {
     pub rounding: Rounding,
     /// Where the model runs.
     pub device: Device,
+    /// What the model's blocks compute in.
+    pub precision: Precision,
     /// Where agents' networks run.
     pub agent_device: Device,
 }
@@ -266,6 +268,7 @@ impl SearchOptions {
             rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
             device,
+            precision: Precision::F32,
         }
     }
 }
