@@ -1,11 +1,22 @@
 //! `ramp doctor`.
 
+#[cfg(feature = "cuda")]
+mod thorough;
+
 use super::{
     device::DeviceArg,
     failure::{Failure, Result},
     output,
     table::{Align, Table},
 };
+
+/// Arguments of `ramp doctor`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Compare what each GPU computes with the CPU, and measure two speeds.
+    #[arg(long)]
+    thorough: bool,
+}
 
 /// One thing that was looked at.
 struct Check {
@@ -20,7 +31,7 @@ struct Check {
 ///
 /// # Errors
 /// When something is missing that this build needs; the table says what.
-pub(crate) fn run() -> Result {
+pub(crate) fn run(args: Args) -> Result {
     let mut checks = vec![Check {
         what: "version".into(),
         found: Ok(format!("ramp {} ({})", env!("CARGO_PKG_VERSION"), features())),
@@ -36,7 +47,7 @@ pub(crate) fn run() -> Result {
         found: opened(DeviceArg::Cpu),
         remedy: "rebuild with --features flex",
     });
-    cuda(&mut checks);
+    cuda(&mut checks, args.thorough);
 
     let mut table = Table::new([("check", Align::Left), ("", Align::Left), ("found", Align::Left)]);
     for Check { what, found, remedy } in &checks {
@@ -99,11 +110,19 @@ fn vectors() -> &'static str {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_checks: &mut Vec<Check>) {}
+fn cuda(checks: &mut Vec<Check>, thorough: bool) {
+    if thorough {
+        checks.push(Check {
+            what: "GPUs".into(),
+            found: Ok("skipped: no CUDA in this build".into()),
+            remedy: "",
+        });
+    }
+}
 
 /// Driver, compiler, headers, then every GPU.
 #[cfg(feature = "cuda")]
-fn cuda(checks: &mut Vec<Check>) {
+fn cuda(checks: &mut Vec<Check>, thorough: bool) {
     use super::panics::quietly;
     use cudarc::{driver::CudaContext, nvrtc::compile_ptx};
 
@@ -147,5 +166,8 @@ fn cuda(checks: &mut Vec<Check>) {
                 .and_then(|about| opened(DeviceArg::Cuda(index)).map(|_| format!("computes; {about}"))),
             remedy: "another program may hold it",
         });
+        if thorough && let (Ok(gpu), Ok(cpu)) = (DeviceArg::Cuda(index).open(), DeviceArg::Cpu.open()) {
+            checks.extend(thorough::checks(&gpu, &cpu));
+        }
     }
 }

@@ -67,7 +67,7 @@ enum Command {
     #[cfg(feature = "figures")]
     Figures(figures::Args),
     /// Check what this machine and this build can run models on, and say what is missing.
-    Doctor,
+    Doctor(doctor::Args),
 }
 
 /// Runs the command.
@@ -98,7 +98,7 @@ pub(crate) fn main() -> ExitCode {
             Command::Inspect(args) => inspect::run(&args),
             #[cfg(feature = "figures")]
             Command::Figures(args) => figures::run(&args),
-            Command::Doctor => doctor::run(),
+            Command::Doctor(args) => doctor::run(args),
         }
     });
     match result {

@@ -32,6 +32,8 @@ mod agreement;
 mod bits;
 mod clip;
 mod fake;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod grid;
 mod matrix;
 mod tensor;

@@ -54,6 +54,10 @@ pub fn quantize(weight: Tensor<2>, config: &AffineConfig) -> Result<AffineTensor
 /// # Errors
 /// As [`quantize()`].
 pub fn fake_quantize(weight: Tensor<2>, config: &AffineConfig) -> Result<Tensor<2>> {
+    #[cfg(feature = "cuda")]
+    if let Some(weight) = super::gpu::fake_quantize(&weight, *config)? {
+        return Ok(weight);
+    }
     Ok(quantize(weight, config)?.dequantize())
 }
 
