@@ -1,0 +1,88 @@
+//! A whole search on a Llama of random weights: bank, sensitivities, episodes. How long it takes on a shape that no file
+//! is needed for; what it finds means nothing.
+//!
+//! `random_search [--device cuda:0] [--precision bf16] [--blocks 32] [--tokens 16384] [--ctx 2048] [--episodes 200]
+//! [--calibration 8192]`. The width is Llama-2-7B's; with 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to
+//! nearest.
+#![allow(clippy::print_stdout, reason = "a program at the command line")]
+
+#[path = "shared/random_model.rs"]
+mod random_model;
+
+use std::{env, error::Error, time::Instant};
+
+use ramp::{
+    eval::{Bos, Protocol},
+    gguf::Metadata,
+    model::{CalibrationStats, CausalLm, Gather, Precision},
+    quant::{Budget, Rounding},
+    search::{
+        ActionSet, Allocator, BankSource, Evaluator, MeasuredKnapsack, Mode, ModelFeatures, Problem,
+        Progress, Sac, SacSearchConfig, SearchContext, WeightBank,
+    },
+};
+use random_model::{Random, llama, open, tokens};
+
+/// Seconds between two lines of progress.
+const EVERY: f64 = 10.0;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let option = |name: &str, default: &str| random_model::option(&args, name, default);
+    let (device, cpu) = (open(&option("--device", "cpu"))?, open("cpu")?);
+    let precision: Precision = option("--precision", "f32").parse()?;
+    let config = llama(option("--blocks", "32").parse()?);
+    let ctx: usize = option("--ctx", "2048").parse()?;
+    let n_tokens: usize = option("--tokens", "16384").parse()?;
+    let calibration: usize = option("--calibration", "8192").parse()?;
+    let episodes: usize = option("--episodes", "200").parse()?;
+    let all = Instant::now();
+    let mut last = Instant::now();
+    let mut lap = |what: &str| {
+        println!("{what}: {:.1} s", last.elapsed().as_secs_f64());
+        last = Instant::now();
+    };
+
+    let weights = CausalLm::load(&config, &Random(&config), &cpu)?;
+    lap("random weights");
+    let model = weights.to(&device, precision)?;
+    lap("to the device");
+
+    let windows = |n: usize| -> Result<_, Box<dyn Error>> {
+        let protocol = Protocol { bos: Bos::Never, ..Protocol::gptq(ctx) };
+        Ok(protocol.windows(&tokens(n, config.vocab_size), None)?)
+    };
+    let calibration = windows(calibration)?;
+    let stats = CalibrationStats::gather(&model, &calibration.tokens(), Gather::default(), |_| true)?;
+    lap("calibrate");
+
+    let problem = Problem::new(&config, &Metadata::new(), &ActionSet::paper(), Budget::BitsPerWeight(4.5))?;
+    let source = BankSource::new(&weights, &model);
+    let bank = WeightBank::build(source, &stats, &problem, Rounding::Nearest, &mut |_| true)?;
+    println!("bank: {:?}", bank.residence());
+    lap("bank");
+
+    let features = ModelFeatures::new(&weights, &stats, &problem);
+    let evaluator = Evaluator::new(&model, &problem, &bank, windows(n_tokens)?)?;
+    let mut context = SearchContext::new(evaluator, &features);
+    lap("unquantized model");
+    let mut shown = Instant::now();
+    let mut progress = |p: Progress| {
+        if shown.elapsed().as_secs_f64() > EVERY {
+            println!("  {:?} {} of {}, {:.0} s", p.stage, p.done, p.total, all.elapsed().as_secs_f64());
+            shown = Instant::now();
+        }
+        true
+    };
+    MeasuredKnapsack.allocate(&mut context, &mut progress)?;
+    let forwarded = context.evaluator.tokens_forwarded();
+    println!("{forwarded} tokens forwarded");
+    lap("sensitivities and knapsack");
+
+    let search = SacSearchConfig { episodes, ..SacSearchConfig::new(Mode::Sound, 1) };
+    Sac::new(search, cpu, "random".into()).allocate(&mut context, &mut progress)?;
+    println!("{} tokens forwarded", context.evaluator.tokens_forwarded() - forwarded);
+    lap(&format!("{episodes} episodes"));
+    println!("all: {:.1} s", all.elapsed().as_secs_f64());
+    Ok(())
+}
