@@ -50,7 +50,11 @@ pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor
 pub(crate) fn row_major(tensor: CubeTensor) -> CubeTensor {
     let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
     let rank = shape.num_dims();
-    let matrix = rank == 1 && strides[0] == 1 || rank == 2 && strides[1] == 1 && strides[0] >= shape[1];
+    let matrix = match rank {
+        1 => strides[0] == 1,
+        2 => strides[1] == 1 && (shape[0] == 1 || strides[0] >= shape[1]),
+        _ => false,
+    };
     if matrix { tensor } else { into_contiguous(tensor) }
 }
 
@@ -65,8 +69,8 @@ impl Buffer {
         let (shape, strides) = (tensor.meta.shape(), tensor.meta.strides());
         let rank = shape.num_dims();
         let columns = shape[rank - 1];
-        let rows = (0..rank - 1).map(|axis| shape[axis]).product();
-        let ld = if rank == 2 { strides[0] } else { columns };
+        let rows: usize = (0..rank - 1).map(|axis| shape[axis]).product();
+        let ld = if rank == 2 && rows > 1 { strides[0] } else { columns };
         Ok(Self { at: resource.resource().ptr, dtype: tensor.dtype, rows, columns, ld, _resource: resource })
     }
 
