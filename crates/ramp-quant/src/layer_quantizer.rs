@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ramp_model::{CalibrationStats, Gram, LayerId};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -100,7 +101,7 @@ impl<'a> LayerQuantizer<'a> {
     ) -> Result<f64> {
         check_length(weight, shape)?;
         check_length(dequantized, shape)?;
-        let difference: Vec<f32> = weight.iter().zip(dequantized).map(|(w, q)| w - q).collect();
+        let difference: Vec<f32> = weight.par_iter().zip(dequantized).map(|(w, q)| w - q).collect();
         let (error, norm) = match (self.rounding, self.stats.gram(id)) {
             (Rounding::Gptq(config), Some(gram)) => {
                 // The matrix is the same for any block length, so take one that is factored already.
@@ -113,13 +114,18 @@ impl<'a> LayerQuantizer<'a> {
             }
             _ => {
                 let imatrix = imatrix(self.stats, id);
+                let square = |x: &f32| f64::from(*x) * f64::from(*x);
+                let row = |row: &[f32]| -> f64 {
+                    match &imatrix {
+                        Some(imatrix) => {
+                            row.iter().zip(imatrix).map(|(x, i)| f64::from(*i) * square(x)).sum()
+                        }
+                        None => row.iter().map(square).sum(),
+                    }
+                };
+                // Rows in their order, whichever thread summed them.
                 let sum = |values: &[f32]| -> f64 {
-                    let weighted = values.iter().enumerate().map(|(at, &x)| {
-                        let importance =
-                            imatrix.as_ref().map_or(1.0, |imatrix| f64::from(imatrix[at % shape[1]]));
-                        importance * f64::from(x) * f64::from(x)
-                    });
-                    weighted.sum()
+                    values.par_chunks_exact(shape[1]).map(row).collect::<Vec<_>>().iter().sum()
                 };
                 (sum(&difference), sum(weight))
             }

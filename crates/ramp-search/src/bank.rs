@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use ramp_model::{CalibrationStats, CausalLm, LayerId, Placement};
 use ramp_quant::{Format, LayerQuantizer, Rounding};
+use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
@@ -159,7 +160,8 @@ impl WeightBank {
                     Ok(Some(Entry { weight, relative_error, squared_error }))
                 })
                 .collect::<Result<_>>()?;
-            let weight_energy = original.iter().map(|w| f64::from(*w).powi(2)).sum();
+            let weight_energy =
+                sum_of_parts(&original, |part| part.iter().map(|w| f64::from(*w).powi(2)).sum());
             slots.push(Entries { choices, weight_energy, input_energy, output_energy });
             report(progress, Stage::Encode, index + 1, total, None)?;
         }
@@ -286,12 +288,28 @@ fn energies(
             let tokens = inputs.count.max(1) as f64;
             let mean_sq: Vec<f64> = inputs.sum_sq.iter().map(|sum| sum / tokens).collect();
             let row = |row: &[f32]| -> f64 { row.iter().zip(&mean_sq).map(|(w, x)| squares(w) * x).sum() };
-            (mean_sq.iter().sum(), weight.chunks_exact(columns.max(1)).map(row).sum())
+            let of_rows: Vec<f64> = weight.par_chunks_exact(columns.max(1)).map(row).collect();
+            (mean_sq.iter().sum(), of_rows.iter().sum())
         }
-        None => (1.0, weight.iter().map(squares).sum::<f64>() / rows.max(1) as f64),
+        None => {
+            let sum = sum_of_parts(weight, |part| part.iter().map(squares).sum());
+            (1.0, sum / rows.max(1) as f64)
+        }
     }
 }
 
 fn squared_distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+    let parts = a
+        .par_chunks(PART)
+        .zip(b.par_chunks(PART))
+        .map(|(a, b)| -> f64 { a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum() });
+    parts.collect::<Vec<_>>().iter().sum()
+}
+
+/// Weights that one thread sums.
+const PART: usize = 1 << 14;
+
+/// Sums of parts, added in their order, whichever thread made them.
+fn sum_of_parts(weights: &[f32], sum: impl Fn(&[f32]) -> f64 + Send + Sync) -> f64 {
+    weights.par_chunks(PART).map(sum).collect::<Vec<_>>().iter().sum()
 }
