@@ -177,6 +177,13 @@ impl CausalLm {
         matches!(self.way, Way::Host)
     }
 
+    /// A matrix from host memory, row-major `[out, in]`, as the model holds the one of that name: on its device, in
+    /// its type.
+    #[must_use]
+    pub fn place(&self, id: LayerId, data: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        self.placement().place(id, data, shape)
+    }
+
     /// How the model holds its matrices: what puts others into it makes them so.
     #[must_use]
     pub fn placement(&self) -> Placement {
