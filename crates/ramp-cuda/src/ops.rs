@@ -3,6 +3,7 @@
 
 mod attention;
 mod blocks;
+mod encode;
 mod linear;
 mod rows;
 
@@ -61,6 +62,23 @@ impl KQuant {
             Self::Q5 => 176,
             Self::Q6 => 210,
             Self::Iq4Xs => 136,
+        }
+    }
+
+    /// Whether weights are encoded on the device.
+    #[must_use]
+    pub const fn has_encoder(self) -> bool {
+        self.encoder().is_some()
+    }
+
+    /// The kernel, and the sub-blocks of a super-block.
+    const fn encoder(self) -> Option<(&'static str, usize)> {
+        match self {
+            Self::Q3 => Some(("encode_q3_k", 16)),
+            Self::Q4 => Some(("encode_q4_k", 8)),
+            Self::Q5 => Some(("encode_q5_k", 8)),
+            Self::Q6 => Some(("encode_q6_k", 16)),
+            Self::Q2 | Self::Iq4Xs => None,
         }
     }
 
@@ -151,8 +169,41 @@ pub trait Ops: Backend {
     fn ramp_decode(blocks: IntTensor<Self>, kind: KQuant, shape: [usize; 2], out: DType)
     -> FloatTensor<Self>;
 
+    #[fusion(meta = encode_outputs)]
+    fn ramp_encode(x: FloatTensor<Self>, kind: KQuant) -> (IntTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(meta = encode_weighted_outputs)]
+    fn ramp_encode_weighted(
+        x: FloatTensor<Self>,
+        importance: FloatTensor<Self>,
+        kind: KQuant,
+    ) -> (IntTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(dtype = DType::I64, shape = Shape::new([a[0], 3]))]
+    fn ramp_errors(a: FloatTensor<Self>, b: FloatTensor<Self>) -> IntTensor<Self>;
+
+    #[fusion(dtype = DType::I64, shape = Shape::new([a[0], 3]))]
+    fn ramp_errors_weighted(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        importance: FloatTensor<Self>,
+    ) -> IntTensor<Self>;
+
     #[fusion(meta = affine_outputs)]
     fn ramp_affine(x: FloatTensor<Self>, groups: AffineGroups) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn encode_outputs(x: &TensorSpec, kind: &KQuant) -> (TensorSpec, TensorSpec) {
+    let bytes = x.shape.num_elements() / 256 * kind.bytes();
+    (TensorSpec::new(Shape::new([bytes]), DType::U8), TensorSpec::new(Shape::new([1]), DType::F32))
+}
+
+fn encode_weighted_outputs(
+    x: &TensorSpec,
+    _importance: &TensorSpec,
+    kind: &KQuant,
+) -> (TensorSpec, TensorSpec) {
+    encode_outputs(x, kind)
 }
 
 fn affine_outputs(x: &TensorSpec, _groups: &AffineGroups) -> (TensorSpec, TensorSpec) {
@@ -196,6 +247,22 @@ impl Ops for CubeBackend {
 
     fn ramp_decode(blocks: CubeTensor, kind: KQuant, shape: [usize; 2], out: DType) -> CubeTensor {
         done(blocks::decode(blocks, kind, shape, out))
+    }
+
+    fn ramp_encode(x: CubeTensor, kind: KQuant) -> (CubeTensor, CubeTensor) {
+        done(encode::encode(x, None, kind))
+    }
+
+    fn ramp_encode_weighted(x: CubeTensor, importance: CubeTensor, kind: KQuant) -> (CubeTensor, CubeTensor) {
+        done(encode::encode(x, Some(importance), kind))
+    }
+
+    fn ramp_errors(a: CubeTensor, b: CubeTensor) -> CubeTensor {
+        done(encode::errors(a, b, None))
+    }
+
+    fn ramp_errors_weighted(a: CubeTensor, b: CubeTensor, importance: CubeTensor) -> CubeTensor {
+        done(encode::errors(a, b, Some(importance)))
     }
 
     fn ramp_affine(x: CubeTensor, groups: AffineGroups) -> (CubeTensor, CubeTensor) {
@@ -260,6 +327,33 @@ pub fn log_sum_exp(x: Tensor<2>) -> Tensor<2> {
 #[must_use]
 pub fn decode(blocks: Tensor<1, Int>, kind: KQuant, shape: [usize; 2], out: DType) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::ramp_decode(blocks.into_dispatch(), kind, shape, out))
+}
+
+/// The packed super-blocks, `u8`, of f32 rows, with errors weighted by a number for each column: the bytes of ramp-gguf. A
+/// tensor of one element is 1 where a weight or a scale is not finite, else 0. Columns are a multiple of 256.
+///
+/// # Panics
+/// When the type has no encoder ([`KQuant::has_encoder`]), as all operations do that cannot run.
+#[must_use]
+pub fn encode(x: Tensor<2>, importance: Option<Tensor<1>>, kind: KQuant) -> (Tensor<1, Int>, Tensor<1>) {
+    let (blocks, bad) = match importance {
+        None => Dispatch::ramp_encode(x.into_dispatch(), kind),
+        Some(importance) => {
+            Dispatch::ramp_encode_weighted(x.into_dispatch(), importance.into_dispatch(), kind)
+        }
+    };
+    (Tensor::from_dispatch(blocks), Tensor::from_dispatch(bad))
+}
+
+/// Of each row of two f32 matrices three sums in f64, as their bits, `[rows, 3]`: squared differences and squares of `a`, both
+/// weighted by a number for each column, and squared differences that are not weighted.
+#[must_use]
+pub fn errors(a: Tensor<2>, b: Tensor<2>, importance: Option<Tensor<1>>) -> Tensor<2, Int> {
+    let (a, b) = (a.into_dispatch(), b.into_dispatch());
+    Tensor::from_dispatch(match importance {
+        None => Dispatch::ramp_errors(a, b),
+        Some(importance) => Dispatch::ramp_errors_weighted(a, b, importance.into_dispatch()),
+    })
 }
 
 /// Quantizes and dequantizes f32 rows, and says in a tensor of one element whether that failed: 1 where a weight is not

@@ -37,7 +37,7 @@ pub use gguf_export::{IGNORED_SLIDING_WINDOW, TensorTypes, gguf_metadata, gguf_t
 pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
 pub use model::{CausalLm, SubBlock, log_sum_exp};
-pub use packed::PackedMatrix;
+pub use packed::{DeviceEncoder, PackedMatrix, PackingErrors};
 pub use parameter::{NormId, Parameter};
 pub use placement::Placement;
 pub use precision::Precision;

@@ -3,7 +3,9 @@
 use burn::tensor::{Device, Tensor};
 use ramp_gguf::GgmlType;
 
-use crate::precision::Precision;
+#[cfg(feature = "cuda")]
+use crate::error::Error;
+use crate::{error::Result, precision::Precision};
 
 /// A matrix on a device as the blocks that a file holds. [`PackedMatrix::decode`] gives its weights, in a pass that costs
 /// little beside any product with them.
@@ -29,6 +31,125 @@ impl PackedMatrix {
     #[must_use]
     pub fn decode(&self) -> Tensor<2> {
         self.0.decode()
+    }
+
+    /// The bytes as a file has them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        self.0.bytes()
+    }
+}
+
+/// What a packed matrix loses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PackingErrors {
+    /// `Σ_ij a_j (W_ij - Ŵ_ij)²`, where `a` is the importance of the columns, or 1.
+    pub weighted: f64,
+    /// `Σ_ij a_j W_ij²`.
+    pub weighted_norm: f64,
+    /// `Σ_ij (W_ij - Ŵ_ij)²`.
+    pub plain: f64,
+}
+
+/// A matrix on a device, of f32 weights, to be packed in several types there.
+#[derive(Clone, Debug)]
+pub struct DeviceEncoder(Encoder);
+
+impl DeviceEncoder {
+    pub(crate) fn new(
+        weight: &[f32],
+        shape: [usize; 2],
+        importance: Option<&[f32]>,
+        precision: Precision,
+        device: &Device,
+    ) -> Option<Self> {
+        Encoder::new(weight, shape, importance, precision, device).map(Self)
+    }
+
+    /// The matrix in a type, with the bytes that the CPU encodes, and what it loses. `None` where the device has no encoder
+    /// of the type, or a weight or a scale is not finite: the CPU's codec says which.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn encode(&self, ty: GgmlType) -> Result<Option<(PackedMatrix, PackingErrors)>> {
+        let encoded = self.0.encode(ty)?;
+        Ok(encoded.map(|(packed, errors)| (PackedMatrix(packed), errors)))
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[derive(Clone, Debug)]
+struct Encoder {
+    /// `[out, in]`.
+    weight: Tensor<2>,
+    /// `[in]`.
+    importance: Option<Tensor<1>>,
+    precision: Precision,
+}
+
+#[cfg(feature = "cuda")]
+impl Encoder {
+    fn new(
+        weight: &[f32],
+        shape: [usize; 2],
+        importance: Option<&[f32]>,
+        precision: Precision,
+        device: &Device,
+    ) -> Option<Self> {
+        use burn::tensor::TensorData;
+        if !ramp_cuda::is_available(device) {
+            return None;
+        }
+        let weight = Tensor::from_data(TensorData::new(weight.to_vec(), shape), device);
+        let importance = importance
+            .map(|importance| Tensor::from_data(TensorData::new(importance.to_vec(), [shape[1]]), device));
+        Some(Self { weight, importance, precision })
+    }
+
+    fn encode(&self, ty: GgmlType) -> Result<Option<(Packed, PackingErrors)>> {
+        use burn::tensor::DType;
+        let shape = self.weight.dims();
+        let Some(kind) =
+            Packed::kind(ty).filter(|kind| kind.has_encoder() && shape[1] % ty.block_size() == 0)
+        else {
+            return Ok(None);
+        };
+        let (blocks, bad) = ramp_cuda::ops::encode(self.weight.clone(), self.importance.clone(), kind);
+        let decoded = ramp_cuda::ops::decode(blocks.clone(), kind, shape, DType::F32);
+        let rows = ramp_cuda::ops::errors(self.weight.clone(), decoded, self.importance.clone());
+        let rows = rows.try_into_vec_as::<i64>().map_err(Error::device)?;
+        let bad = bad.try_into_vec_as::<f32>().map_err(Error::device)?;
+        if bad.iter().any(|bad| *bad != 0.0) {
+            return Ok(None);
+        }
+        let sum =
+            |which: usize| rows.iter().skip(which).step_by(3).map(|bits| f64::from_bits(*bits as u64)).sum();
+        let errors = PackingErrors { weighted: sum(0), weighted_norm: sum(1), plain: sum(2) };
+        Ok(Some((Packed { blocks, kind, shape, precision: self.precision }, errors)))
+    }
+}
+
+/// No device of this build encodes.
+#[cfg(not(feature = "cuda"))]
+#[derive(Clone, Debug)]
+enum Encoder {}
+
+#[cfg(not(feature = "cuda"))]
+impl Encoder {
+    const fn new(
+        _weight: &[f32],
+        _shape: [usize; 2],
+        _importance: Option<&[f32]>,
+        _precision: Precision,
+        _device: &Device,
+    ) -> Option<Self> {
+        None
+    }
+
+    const fn encode(&self, _ty: GgmlType) -> Result<Option<(Packed, PackingErrors)>> {
+        match *self {}
     }
 }
 
@@ -74,6 +195,10 @@ impl Packed {
         Some(Self { blocks, kind, shape, precision })
     }
 
+    fn bytes(&self) -> Result<Vec<u8>> {
+        self.blocks.clone().try_into_vec_as::<u8>().map_err(Error::device)
+    }
+
     fn decode(&self) -> Tensor<2> {
         ramp_cuda::ops::decode(self.blocks.clone(), self.kind, self.shape, self.precision.dtype().into())
     }
@@ -98,6 +223,10 @@ impl Packed {
         _device: &Device,
     ) -> Option<Self> {
         None
+    }
+
+    const fn bytes(&self) -> Result<Vec<u8>> {
+        match *self {}
     }
 
     const fn decode(&self) -> Tensor<2> {

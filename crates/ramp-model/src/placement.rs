@@ -3,7 +3,11 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ramp_gguf::GgmlType;
 
-use crate::{layer::LayerId, packed::PackedMatrix, precision::Precision};
+use crate::{
+    layer::LayerId,
+    packed::{DeviceEncoder, PackedMatrix},
+    precision::Precision,
+};
 
 /// The device of a model's matrices and the type of those in blocks.
 #[derive(Clone, Debug)]
@@ -35,6 +39,19 @@ impl Placement {
         shape: [usize; 2],
     ) -> Option<PackedMatrix> {
         self.decodes(ty).then(|| PackedMatrix::new(ty, bytes, shape, self.of(id), &self.device))?
+    }
+
+    /// A copy of f32 weights, `[out, in]`, on the device, to be packed there with errors weighted by the importance of the
+    /// columns. `None` where the device has no encoders.
+    #[must_use]
+    pub fn encoder(
+        &self,
+        id: LayerId,
+        weight: &[f32],
+        shape: [usize; 2],
+        importance: Option<&[f32]>,
+    ) -> Option<DeviceEncoder> {
+        DeviceEncoder::new(weight, shape, importance, self.of(id), &self.device)
     }
 
     /// Whether the device decodes blocks of this type itself.

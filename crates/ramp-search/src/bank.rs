@@ -1,8 +1,8 @@
 //! Every matrix in every format, at hand on the device.
 
 use burn::tensor::Tensor;
-use ramp_model::{CalibrationStats, CausalLm, LayerId, Placement};
-use ramp_quant::{Format, LayerQuantizer, Rounding};
+use ramp_model::{CalibrationStats, CausalLm, LayerId, PackedMatrix, PackingErrors, Placement};
+use ramp_quant::{Format, LayerQuantizer, Rounding, imatrix};
 use rayon::prelude::*;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     mode::SearchCodec,
     problem::{Choices, Problem},
     progress::{ProgressFn, Stage, report},
-    residence::{Kept, Residence, plan},
+    residence::{Kept, Place, Residence, plan},
 };
 
 /// Weights of every choice of every slot.
@@ -70,6 +70,15 @@ struct Entry {
     weight: Option<Kept>,
     relative_error: f64,
     squared_error: f64,
+}
+
+impl Entry {
+    /// Of what the device encoded itself.
+    fn packed(packed: PackedMatrix, errors: PackingErrors) -> Self {
+        let PackingErrors { weighted, weighted_norm, plain } = errors;
+        let relative_error = if weighted_norm > 0.0 { weighted / weighted_norm } else { 0.0 };
+        Self { weight: Some(Kept::Packed(packed)), relative_error, squared_error: plain }
+    }
 }
 
 impl WeightBank {
@@ -143,12 +152,22 @@ impl WeightBank {
             let shape = model.config().shape(slot.id);
             let original = model.weight_data(slot.id)?;
             let (input_energy, output_energy) = energies(stats, slot.id, &original, shape);
+            let encoder = (rounding == Rounding::Nearest && places[index].contains(&Place::Packed))
+                .then(|| placement.encoder(slot.id, &original, shape, imatrix(stats, slot.id).as_deref()))
+                .flatten();
             let choices = (0..slot.choices.len())
                 .map(|choice| {
                     if !wanted(index, choice) {
                         return Ok(None);
                     }
                     let format = in_codec(slot.choices[choice].format, codec);
+                    if let (Some(encoder), Place::Packed, Format::Ggml(ty)) =
+                        (&encoder, places[index][choice], format)
+                        && let Some((packed, errors)) = encoder.encode(ty)?
+                    {
+                        residence.add(Place::Packed, 0, format.bytes(shape)?);
+                        return Ok(Some(Entry::packed(packed, errors)));
+                    }
                     let quantized = quantizer.quantize(slot.id, &original, shape, format)?;
                     let relative_error =
                         quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;

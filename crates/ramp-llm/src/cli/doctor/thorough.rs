@@ -41,6 +41,9 @@ pub(super) fn checks(gpu: &Device, cpu: &Device) -> Vec<Check> {
     for ty in TYPES {
         check(format!("decoding {ty}"), &|| decode(ty, gpu));
     }
+    for ty in [GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K] {
+        check(format!("encoding {ty}"), &|| encode(ty, gpu));
+    }
     check("affine quantization".into(), &|| affine(gpu));
     check("speed of a product, bf16".into(), &|| product(gpu));
     check("speed of affine quantization, groups of 128".into(), &|| affine_speed(gpu));
@@ -179,6 +182,47 @@ fn decode(ty: GgmlType, gpu: &Device) -> Found {
     let packed = packed.ok_or("not on this device")?;
     let found = packed.decode().try_into_vec_as::<f32>().map_err(|error| format!("{error:?}"))?;
     same_bits(&expected, &found)
+}
+
+/// All bytes that a device encodes, and the speed.
+fn encode(ty: GgmlType, gpu: &Device) -> Found {
+    let shape = [1024, 4096];
+    let [(_, config), ..] = models();
+    let mut weight: Vec<f32> = noise(shape[0] * shape[1], 11).into_iter().map(|x| x * x * x * 0.1).collect();
+    weight[..300].fill(0.0);
+    weight[512..544].fill(0.25);
+    let importance: Vec<f32> = noise(shape[1], 23).into_iter().map(|x| x * x + 1e-4).collect();
+    let placement = CausalLm::load(&config, &Waves(&config), gpu).map_err(why)?.placement();
+    let mut text = String::new();
+    for importance in [None, Some(importance.as_slice())] {
+        let start = Instant::now();
+        let expected = ramp::gguf::encode(ty, &weight, shape[1], importance).map_err(why)?;
+        let on_cpu = start.elapsed().as_secs_f64();
+        let encoder = placement.encoder(LayerId::Output, &weight, shape, importance);
+        let encoder = encoder.ok_or("not on this device")?;
+        let call = || encoder.encode(ty).map_err(why)?.ok_or_else(|| "refused".to_owned());
+        let (packed, errors) = call()?;
+        let found = packed.bytes().map_err(why)?;
+        let differing = expected.iter().zip(&found).filter(|(a, b)| a != b).count();
+        if differing > 0 || expected.len() != found.len() {
+            return Err(format!("{differing} of {} bytes differ", expected.len()));
+        }
+        let weights = ramp::quant::dequantize(&found, shape, ramp::quant::Format::Ggml(ty)).map_err(why)?;
+        let plain: f64 =
+            weight.iter().zip(&weights).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        if (plain - errors.plain).abs() > 1e-9 * plain {
+            return Err(format!("squared error {} instead of {plain}", errors.plain));
+        }
+        let start = Instant::now();
+        call()?;
+        let speed = |seconds: f64| weight.len() as f64 / seconds / 1e9;
+        text += &format!(
+            "{:.2} G weights/s with the error, CPU {:.2}; ",
+            speed(start.elapsed().as_secs_f64()),
+            speed(on_cpu)
+        );
+    }
+    Ok(format!("the same bytes; {}", text.trim_end_matches("; ")))
 }
 
 fn same_bits(expected: &[f32], found: &[f32]) -> Found {
