@@ -2,9 +2,9 @@
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{kernel::into_contiguous, tensor::CubeTensor};
-use cubecl::{
-    cuda::CudaRuntime,
-    prelude::Runtime,
+use cubecl::cuda::CudaRuntime;
+use cubecl_runtime::{
+    runtime::Runtime,
     server::ServerStorage,
     storage::{ComputeStorage, ManagedResource},
 };

@@ -293,7 +293,7 @@ fn updates(device: &Device) -> Found {
     let numbers = noise(24 * 224, 17);
     let transitions = numbers.chunks_exact(24).enumerate().map(|(t, x)| Transition {
         state: x[..11].to_vec(),
-        action: vec![x[11]],
+        action: vec![0.5 + 0.4 * x[11]],
         reward: x[12],
         next_state: x[13..].to_vec(),
         terminated: t == 223,
