@@ -9,9 +9,10 @@ use crate::{
     error::{Error, Result},
     gram::Gram,
     layer::LayerId,
-    model::{CausalLm, to_host},
+    model::{CausalLm, to_host, transposed_product},
     precision::Precision,
     taps::{CalibrationStats, ChannelStats, Tap},
+    way::Way,
 };
 
 /// What a calibration pass gathers, and how.
@@ -262,7 +263,9 @@ impl Sums {
             sums.count += rows as u64;
         }
         if let (true, [first, ..]) = (self.gram, layers) {
-            let gram = to_host(input.clone().transpose().matmul(input.clone()))?; // [width, width]
+            let (columns, way) = (input.clone().transpose(), Way::of(&input.device(), Precision::F32));
+            let gram = transposed_product(columns.clone(), columns, way, Precision::F32);
+            let gram = to_host(gram)?; // [width, width]
             let (sum, _) = self.grams.entry(*first).or_insert_with(|| (Gram::zeros(width), layers.to_vec()));
             sum.add(&gram, rows as u64);
         }

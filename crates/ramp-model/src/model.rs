@@ -588,7 +588,7 @@ impl Linear {
 }
 
 /// `x w^T`, `[rows, in]` and `[out, in]` to `[rows, out]`. The transpose is a view.
-fn transposed_product(x: Tensor<2>, w: Tensor<2>, way: Way, out: Precision) -> Tensor<2> {
+pub(crate) fn transposed_product(x: Tensor<2>, w: Tensor<2>, way: Way, out: Precision) -> Tensor<2> {
     match way {
         #[cfg(feature = "cuda")]
         Way::Cuda => ramp_cuda::ops::linear(x, w, out.dtype().into()),
