@@ -8,7 +8,6 @@ use ramp::{
     gguf::GgmlType,
     model::{Architecture, CausalLm, HostTensor, LayerId, ModelConfig, Parameter, Precision, WeightSource},
     quant::affine::{AffineConfig, Granularity, ZeroPoint, fake_quantize, fake_quantize_slice},
-    sac::{Agent, SacConfig, Transition},
 };
 
 use super::Check;
@@ -47,9 +46,6 @@ pub(super) fn checks(gpu: &Device, cpu: &Device) -> Vec<Check> {
     check("affine quantization".into(), &|| affine(gpu));
     check("speed of a product, bf16".into(), &|| product(gpu));
     check("speed of affine quantization, groups of 128".into(), &|| affine_speed(gpu));
-    for (device, name) in [(cpu, "the CPU"), (gpu, "the GPU")] {
-        check(format!("updates of the agent, {name}"), &|| updates(device));
-    }
     checks
 }
 
@@ -284,31 +280,6 @@ fn best(gpu: &Device, mut call: impl FnMut() -> Found) -> std::result::Result<f6
         best = best.min(start.elapsed().as_secs_f64() / CALLS as f64);
     }
     Ok(best)
-}
-
-/// Gradient updates of SAC with the paper's networks (Tables 25 to 27).
-fn updates(device: &Device) -> Found {
-    const UPDATES: usize = 20;
-    let mut agent = Agent::new(SacConfig::paper(11, 1), device).map_err(why)?;
-    let numbers = noise(24 * 224, 17);
-    let transitions = numbers.chunks_exact(24).enumerate().map(|(t, x)| Transition {
-        state: x[..11].to_vec(),
-        action: vec![0.5 + 0.4 * x[11]],
-        reward: x[12],
-        next_state: x[13..].to_vec(),
-        terminated: t == 223,
-        truncated: false,
-    });
-    agent.push_episode(transitions.collect()).map_err(why)?;
-    let mut best = f64::INFINITY;
-    for _ in 0..4 {
-        let start = Instant::now();
-        for _ in 0..UPDATES {
-            agent.update().map_err(why)?.ok_or("no batch")?;
-        }
-        best = best.min(start.elapsed().as_secs_f64() / UPDATES as f64);
-    }
-    Ok(format!("{:.1} per second", 1.0 / best))
 }
 
 fn random(gpu: &Device, shape: [usize; 2]) -> Tensor<2> {
