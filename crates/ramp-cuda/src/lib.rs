@@ -2,7 +2,7 @@
 //!
 //! Burn tunes a matrix product for every class of shapes by compiling and timing dozens of kernels, which takes minutes
 //! before the first token. Here products go to cuBLAS, and the few steps around them are kernels of our own, so that
-//! nothing is tuned: see [`ops`]. They are CUDA C, compiled by NVRTC when a device is first used, in about a second.
+//! nothing is tuned: see the module `ops`. They are CUDA C, compiled by NVRTC when a device is first used, in about a second.
 //! CubeCL, in which Burn's kernels are written, always compiles for fast arithmetic; ours round every operation as the
 //! CPU does, so that quantized bytes can be compared with the CPU's.
 //!
