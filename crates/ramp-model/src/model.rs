@@ -1,6 +1,6 @@
 //! The forward pass of every architecture on Burn.
 
-mod placement;
+mod to_device;
 
 use std::sync::Arc;
 

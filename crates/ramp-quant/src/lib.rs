@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod adam;
 pub mod affine;
 mod allocation;
 pub mod baseline;

@@ -29,17 +29,16 @@ impl<'a> BlockOutput<'a> {
         Self { plain: model.clone(), tracked: tracked.clone(), block, layers, windows }
     }
 
-    /// Squared error of the output with these matrices, relative to what the block adds to the stream.
+    /// Sum of squared errors of the output with these matrices.
     pub(super) fn error(&self, weights: &[Vec<f32>]) -> Result<f64> {
         let mut model = self.plain.clone();
         place(&mut model, self.layers, weights)?;
-        let (mut error, mut norm) = (0.0, 0.0);
+        let mut error = 0.0;
         for (input, expected) in &self.windows {
             let output = model.run_blocks(input.clone(), self.block..self.block + 1, &mut NoTap)?;
             error += sum(output.sub(expected.clone()).square())?;
-            norm += sum((expected.clone() - input.clone()).square())?;
         }
-        Ok(if norm > 0.0 { error / norm } else { 0.0 })
+        Ok(error)
     }
 
     /// Derivatives of the mean squared error of one window's output in every weight; windows take turns.
@@ -59,7 +58,11 @@ impl<'a> BlockOutput<'a> {
 }
 
 /// Puts matrices into a model, as leaves of a graph where the device has one.
-fn place(model: &mut CausalLm, layers: &[LayerId], weights: &[Vec<f32>]) -> Result<Vec<Tensor<2>>> {
+pub(super) fn place(
+    model: &mut CausalLm,
+    layers: &[LayerId],
+    weights: &[Vec<f32>],
+) -> Result<Vec<Tensor<2>>> {
     let mut leaves = Vec::with_capacity(layers.len());
     for (&id, weight) in layers.iter().zip(weights) {
         let weight = TensorData::new(weight.clone(), model.config().shape(id));

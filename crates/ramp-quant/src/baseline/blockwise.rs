@@ -2,7 +2,7 @@
 
 use ramp_model::{CausalLm, LayerId, SubBlock};
 
-use super::{Applied, AppliedLayer, LrqConfig, Matrix, block_output::BlockOutput, lrq_by, stream::Stream};
+use super::{Applied, LrqConfig, Matrix, block_output::BlockOutput, lrq_by, stream::Stream};
 use crate::error::{Error, Result};
 
 /// LRQ on every block, from the first to the last: what goes in comes from the quantized blocks before, and what should come
@@ -40,14 +40,7 @@ pub(super) fn lrq_blocks(
             |weights| output.error(weights),
         );
         for (&id, outcome) in layers.iter().zip(outcomes.map_err(named(layers[0]))?) {
-            applied.layers.push(AppliedLayer {
-                id,
-                weights: outcome.dequantized.len() as u64,
-                bytes: outcome.bytes,
-                raised_damping: None,
-            });
-            let weight = model.place(id, outcome.dequantized, shape.shape(id));
-            model.set_weight(id, weight)?;
+            applied.replace(model, id, outcome)?;
         }
         for half in SubBlock::ALL {
             quantized.advance(model, block, half)?;

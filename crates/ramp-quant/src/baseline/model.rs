@@ -1,6 +1,5 @@
 //! A method on every matrix of a model's blocks.
 
-use burn::tensor::{Tensor, TensorData};
 use ramp_model::{Architecture, CalibrationStats, CausalLm, LayerId, ModelConfig, Role, SubBlock};
 use serde::Serialize;
 
@@ -26,6 +25,18 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Puts what a method leaves of a matrix into the model.
+    pub(super) fn replace(&mut self, model: &mut CausalLm, id: LayerId, outcome: Outcome) -> Result<()> {
+        self.layers.push(AppliedLayer {
+            id,
+            weights: outcome.dequantized.len() as u64,
+            bytes: outcome.bytes,
+            raised_damping: outcome.raised_damping,
+        });
+        let weight = model.place(id, outcome.dequantized, model.config().shape(id));
+        Ok(model.set_weight(id, weight)?)
+    }
+
     /// Bytes of all matrices.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -119,15 +130,7 @@ pub fn apply(
                 }
             };
             for (&id, outcome) in site.layers.iter().zip(outcomes) {
-                let shape = config.shape(id);
-                applied.layers.push(AppliedLayer {
-                    id,
-                    weights: outcome.dequantized.len() as u64,
-                    bytes: outcome.bytes,
-                    raised_damping: outcome.raised_damping,
-                });
-                let weight = TensorData::new(outcome.dequantized, shape);
-                model.set_weight(id, Tensor::from_data(weight, model.device()))?;
+                applied.replace(model, id, outcome)?;
             }
             if !progress(applied.layers.len(), total) {
                 return Err(ramp_model::Error::Interrupted.into());

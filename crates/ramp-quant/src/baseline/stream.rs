@@ -1,8 +1,9 @@
 //! The residual stream of the calibration windows, half a block at a time.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use ramp_model::{CalibrationStats, CausalLm, Error as ModelError, Gathering, LayerId, SubBlock, Tap};
 
+use super::block_output::place;
 use crate::error::{Error, Result};
 
 /// Tokens that a search over outputs looks at, at most: those of AWQ's program, 128 windows of 512.
@@ -80,10 +81,7 @@ impl Reference {
     /// Mean squared error of the half's output when some of its matrices are replaced.
     pub(super) fn error(&self, layers: &[LayerId], weights: &[Vec<f32>]) -> Result<f64> {
         let mut model = self.base.clone(); // handles only
-        for (&id, weight) in layers.iter().zip(weights) {
-            let weight = TensorData::new(weight.clone(), model.config().shape(id));
-            model.set_weight(id, Tensor::from_data(weight, model.device()))?;
-        }
+        place(&mut model, layers, weights)?;
         let (mut sum, mut n) = (0.0, 0);
         for (hidden, expected) in &self.windows {
             let behind =

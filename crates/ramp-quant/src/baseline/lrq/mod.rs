@@ -1,5 +1,6 @@
 //! LRQ: low-rank weight-scaling matrices, learned.
 
+mod adam;
 mod state;
 
 use rayon::prelude::*;

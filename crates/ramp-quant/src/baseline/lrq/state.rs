@@ -3,9 +3,8 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::LrqConfig;
+use super::{LrqConfig, adam::Learned};
 use crate::{
-    adam::Learned,
     affine::{Grid, Layout, MAX_SCALE, MIN_SCALE, scale_range},
     baseline::{output_error::dot, random::SplitMix},
     error::Result,

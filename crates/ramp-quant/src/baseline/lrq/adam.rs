@@ -5,20 +5,20 @@
 /// # Source
 /// Kingma and Ba, "Adam" (arXiv 1412.6980), algorithm 1, with its β of 0.9 and 0.999 and its ε of 1e-8.
 #[derive(Clone, Debug)]
-pub(crate) struct Learned {
-    pub(crate) values: Vec<f32>,
+pub(super) struct Learned {
+    pub(super) values: Vec<f32>,
     m: Vec<f64>,
     v: Vec<f64>,
     steps: i32,
 }
 
 impl Learned {
-    pub(crate) fn new(values: Vec<f32>) -> Self {
+    pub(super) fn new(values: Vec<f32>) -> Self {
         let n = values.len();
         Self { values, m: vec![0.0; n], v: vec![0.0; n], steps: 0 }
     }
 
-    pub(crate) fn step(&mut self, gradient: &[f32], learning_rate: f64) {
+    pub(super) fn step(&mut self, gradient: &[f32], learning_rate: f64) {
         const BETA: [f64; 2] = [0.9, 0.999];
         self.steps = self.steps.saturating_add(1);
         let bias = BETA.map(|beta| 1.0 - beta.powi(self.steps));
