@@ -5,6 +5,7 @@
 mod ablate;
 mod command;
 mod compare;
+mod learn;
 mod metadata;
 mod options;
 mod plan;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use ramp::{
     pipeline::{self, AllocatorKind, QuantizeOptions, Step, fold_of_mode},
-    quant::{Budget, FoldConfig},
+    quant::{Budget, FoldConfig, LearnConfig},
     search::{ActionSet, Mode},
 };
 
 use super::{
-    args::{BudgetArgs, DeviceArgs, PrecisionArgs, SearchArgs},
+    args::{BudgetArgs, DeviceArgs, PrecisionArgs, SearchArgs, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -49,6 +49,10 @@ pub(crate) struct Args {
     /// Do not fold: --fold off.
     #[arg(long, conflicts_with = "fold")]
     no_fold: bool,
+    /// After the search, learn the codes of the file for the output of the model's blocks, in so many steps for each block
+    /// [default: not; 200 steps where no number is given].
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "200", value_parser = at_least(1))]
+    learn_rounding: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -164,6 +168,7 @@ pub(crate) fn run(args: Args) -> Result {
         precision: args.precision.precision,
         fold,
         rounding: args.search.rounding(),
+        learn: args.learn_rounding.map(|steps| LearnConfig { steps, ..LearnConfig::default() }),
         pre: args.pre,
         actions,
         fixed: args.search.fixed.types(),

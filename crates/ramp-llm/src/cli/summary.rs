@@ -8,7 +8,7 @@ use std::{
 use ramp::{
     model::{LayerId, Role},
     pipeline::{LayerReport, Quality, Report},
-    quant::Budget,
+    quant::{Budget, LearnedBlock},
 };
 
 use super::{
@@ -44,6 +44,12 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
         report.origin,
         report.rounding.name()
     )?;
+    if !report.learned.is_empty() {
+        let sum = |error: fn(&LearnedBlock) -> f64| report.learned.iter().map(error).sum::<f64>();
+        let (before, after) = (sum(|block| block.before), sum(|block| block.after));
+        let less = 100.0 * (1.0 - after / before.max(f64::MIN_POSITIVE));
+        writeln!(out, "  learned rounding: squared error of the blocks' outputs {less:.1} % less")?;
+    }
     writeln!(out, "\n{}", allocation(&report.layers))?;
     writeln!(out, "{}", candidates(report))?;
     writeln!(out, "{}", quality(report))?;
@@ -196,6 +202,7 @@ mod tests {
             seed: 7,
             folded: true,
             rounding: Rounding::Nearest,
+            learned: Vec::new(),
             reward_text: RewardText::sound(),
             layers,
             candidates: vec![Candidate {

@@ -32,6 +32,9 @@ impl QuantizeOptions {
             None => put("allocator", self.allocator.name()),
         }
         put("rounding", self.rounding.name());
+        if let Some(learn) = &self.learn {
+            put("learn-rounding", &learn.steps.to_string());
+        }
         put("seed", &self.seed.to_string());
         let named = [("text", self.text.as_ref().map(file_name)), ("pre", self.pre.clone())];
         for (name, value) in named {
@@ -89,6 +92,7 @@ fn file_name(path: impl AsRef<Path>) -> String {
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
+    use ramp_quant::LearnConfig;
 
     use super::*;
 
@@ -121,6 +125,9 @@ mod tests {
         options.fixed.output = Some(GgmlType::F16);
         let command = options.command();
         assert!(command.contains(" --token-embd-type Q8_0 --output-type F16 --episodes 3 "), "{command}");
+        options.learn = Some(LearnConfig { steps: 50, ..LearnConfig::default() });
+        let command = options.command();
+        assert!(command.contains(" --rounding gptq --learn-rounding 50 --seed 0 "), "{command}");
         options.reward_text = ramp_search::reward::RewardText::paper();
         let command = options.command();
         assert!(

@@ -20,6 +20,8 @@ pub(super) struct Making<'a> {
     pub(super) seed: u64,
     pub(super) folded: bool,
     pub(super) rounding: Rounding,
+    /// Whether the codes are learned afterwards.
+    pub(super) learned: bool,
     /// The command that makes the same file again.
     pub(super) command: String,
     /// Of the policy's file.
@@ -55,7 +57,7 @@ impl Making<'_> {
             mode: Some(self.mode.name().into()),
             allocator: Some(self.allocator.to_owned()),
             seed: Some(self.seed),
-            rounding: Some(self.rounding.name().into()),
+            rounding: Some(self.rounding.name().to_owned() + if self.learned { "+learned" } else { "" }),
             folded: Some(self.folded),
             allocation: Some(gguf_tensors(config, types)?.iter().map(|spec| spec.ty).collect()),
             policy_sha256: self.policy_sha256.clone(),

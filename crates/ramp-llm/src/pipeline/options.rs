@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use ramp_model::Precision;
-use ramp_quant::{Budget, FoldConfig, GptqConfig, Rounding};
+use ramp_quant::{Budget, FoldConfig, GptqConfig, LearnConfig, Rounding};
 use ramp_search::{ActionSet, Fixed, Mode, reward::RewardText};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,8 @@ pub struct QuantizeOptions {
     pub pre: Option<String>,
     /// How codes are chosen.
     pub rounding: Rounding,
+    /// How the codes of the file are learned afterwards, for the output of the model's blocks; `None`: they are not.
+    pub learn: Option<LearnConfig>,
     /// Where the model runs.
     pub device: Device,
     /// What the model's blocks compute in. What is quantized are the f32 weights, whichever it is.
@@ -121,6 +123,7 @@ impl QuantizeOptions {
             fold: fold_of_mode(Mode::default(), &ActionSet::default()),
             pre: None,
             rounding: Rounding::Gptq(GptqConfig::default()),
+            learn: None,
             agent_device: agent_device(&device),
             device,
             precision: Precision::F32,

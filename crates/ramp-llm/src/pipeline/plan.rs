@@ -119,6 +119,7 @@ pub fn plan(options: &PlanOptions) -> Result<Plan> {
         seed: 0,
         folded: options.fold,
         rounding: options.rounding,
+        learned: false,
         // Room for these is kept in every file.
         command: String::new(),
         policy_sha256: None,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ramp_eval::Comparison;
 use ramp_model::LayerId;
-use ramp_quant::{Budget, Format, Rounding};
+use ramp_quant::{Budget, Format, LearnedBlock, Rounding};
 use ramp_search::{CurvePoint, Score, reward::RewardText};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ pub struct Report {
     pub folded: bool,
     /// How codes were chosen.
     pub rounding: Rounding,
+    /// How far learning the codes came, block by block; empty when they were not learned.
+    pub learned: Vec<LearnedBlock>,
     /// What the search was rewarded on.
     pub reward_text: RewardText,
     /// The format of every matrix.

@@ -15,6 +15,7 @@ use ramp_search::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    learn::Learned,
     metadata::{Made, Making},
     options::{AllocatorKind, QuantizeOptions},
     prepare::step,
@@ -61,6 +62,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         seed: options.seed,
         folded: options.fold.is_some(),
         rounding: options.rounding,
+        learned: options.learn.is_some(),
         command: options.command(),
         policy_sha256: options.policy.as_deref().map(sha256).transpose()?,
         dataset: options.dataset(),
@@ -187,12 +189,23 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         Made { types: &types, samples: text.calibration.len(), sequence_length: text.calibration.ctx() };
     let metadata = making.metadata(model_metadata, &config, Some(&made))?;
     let mut quantizer = LayerQuantizer::new(&stats, options.rounding);
+    let learned = match &options.learn {
+        Some(config) => {
+            let windows = &text.calibration;
+            Learned::new(&model, &computing, &types, &mut quantizer, windows, config, progress)?
+        }
+        None => Learned::default(),
+    };
+    clock.lap("learn");
     let file_bytes = write_gguf(
         &options.output,
         &model,
         &types,
         metadata,
         |id, ty| -> Result<Vec<u8>> {
+            if let Some(bytes) = learned.bytes.get(&id) {
+                return Ok(bytes.clone());
+            }
             let weight = model.weight_data(id)?;
             Ok(quantizer.quantize(id, &weight, config.shape(id), ramp_quant::Format::Ggml(ty))?.bytes)
         },
@@ -238,6 +251,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         seed: options.seed,
         folded: options.fold.is_some(),
         rounding: options.rounding,
+        learned: learned.blocks,
         reward_text: options.reward_text,
         layers: layers(&config, &problem, &found.choices),
         candidates,

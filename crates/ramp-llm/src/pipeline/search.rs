@@ -51,6 +51,7 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
         seed: 0,
         folded: options.fold.is_some(),
         rounding: options.rounding,
+        learned: false,
         command: String::new(),
         policy_sha256: None,
         dataset: String::new(),

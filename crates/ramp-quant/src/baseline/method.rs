@@ -91,8 +91,8 @@ impl Inputs {
     }
 }
 
-/// How a model can be quantized. Prints, parses and serialises as `gptq4`, `gptq4-onepass`, `awq3-g64`, `q4_k`, `q3_k-gptq` or
-/// `q3_k-gptq-sequential`.
+/// How a model can be quantized. Prints, parses and serialises as `gptq4`, `gptq4-onepass`, `awq3-g64`, `q4_k`, `q3_k-gptq`,
+/// `q3_k-gptq-sequential` or `q4_k-learned`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// A published method.
@@ -116,6 +116,12 @@ pub enum Method {
         /// on the others.
         inputs: Inputs,
     },
+    /// A format with a grid, whose codes begin with GPTQ rounding and are learned for the output of blocks
+    /// ([`crate::learn_rounding`]): `q4_k-learned`.
+    Learned {
+        /// The format.
+        format: Format,
+    },
 }
 
 impl Method {
@@ -130,6 +136,7 @@ impl Method {
     pub const fn inputs(self) -> Inputs {
         match self {
             Self::Published { inputs, .. } | Self::Format { inputs, .. } => inputs,
+            Self::Learned { .. } => Inputs::Quantized,
         }
     }
 
@@ -138,7 +145,7 @@ impl Method {
     pub fn nominal_bits(self) -> f64 {
         match self {
             Self::Published { bits, .. } => f64::from(bits),
-            Self::Format { format, .. } => format.nominal_bits(),
+            Self::Format { format, .. } | Self::Learned { format } => format.nominal_bits(),
         }
     }
 }
@@ -154,6 +161,9 @@ impl fmt::Display for Method {
             Self::Format { format, rounding, .. } => {
                 let suffix = if matches!(rounding, Rounding::Gptq(_)) { "-gptq" } else { "" };
                 (format!("{}{suffix}", format.to_string().to_lowercase()), Inputs::Unquantized)
+            }
+            Self::Learned { format } => {
+                (format!("{}-learned", format.to_string().to_lowercase()), Inputs::Quantized)
             }
         };
         let inputs = Some(self.inputs()).filter(|inputs| *inputs != default).map_or("", Inputs::suffix);
@@ -195,8 +205,9 @@ impl FromStr for Method {
         }
         let (format, rounding) = match name.strip_suffix("-gptq") {
             Some(format) => (format, Rounding::Gptq(GptqConfig::default())),
-            None => (name, Rounding::Nearest),
+            None => (name.strip_suffix("-learned").unwrap_or(name), Rounding::Nearest),
         };
+        let learned = name.ends_with("-learned");
         if rounding == Rounding::Nearest && inputs.is_some() {
             return Err(unknown());
         }
@@ -205,11 +216,13 @@ impl FromStr for Method {
             Error::UnknownFormat { .. } => unknown(),
             other => other,
         })?;
-        match (rounding, format) {
-            (Rounding::Gptq(_), Format::Affine { .. }) => Err(unknown()),
-            (Rounding::Gptq(_), Format::Ggml(ty)) if !ramp_gguf::has_grid(ty) => {
+        let on_a_grid = learned || matches!(rounding, Rounding::Gptq(_));
+        match format {
+            Format::Affine { .. } if on_a_grid => Err(unknown()),
+            Format::Ggml(ty) if on_a_grid && !ramp_gguf::has_grid(ty) => {
                 Err(ramp_gguf::Error::NoGrid { ty }.into())
             }
+            _ if learned => Ok(Self::Learned { format }),
             _ => Ok(Self::Format { format, rounding, inputs }),
         }
     }
@@ -258,6 +271,7 @@ mod tests {
             "lrq4",
             "q4_k",
             "q3_k-gptq",
+            "q3_k-learned",
             "iq4_xs",
             "q8_0",
             "affine4-g128",
@@ -297,6 +311,8 @@ mod tests {
             "omniquant4",
             "rtn4-sequential",
             "q4_k-sequential",
+            "q4_k-learned-sequential",
+            "affine4-g128-learned",
             "gptq4-sequential-g64",
             "-onepass",
             "q9_k",
@@ -309,6 +325,7 @@ mod tests {
         assert!(matches!(error("rtn4444"), Error::Bits { .. }));
         assert!(matches!(error("gptq4-g0"), Error::EmptyGroup));
         assert!(matches!(error("squeezellm4-g64"), Error::NoGroups { .. }));
+        assert!(matches!(error("f16-learned"), Error::Gguf(ramp_gguf::Error::NoGrid { .. })));
         assert!(matches!(error("f16-gptq"), Error::Gguf(ramp_gguf::Error::NoGrid { .. })));
     }
 }

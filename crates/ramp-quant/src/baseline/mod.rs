@@ -18,7 +18,6 @@
 //! All are deterministic: the same input gives the same bits on any number of threads.
 
 mod awq;
-mod block_output;
 mod blockwise;
 mod gptq;
 mod kmeans;
@@ -32,7 +31,6 @@ mod rotation;
 mod rtn;
 mod smoothquant;
 mod squeezellm;
-mod stream;
 
 use ramp_model::{ChannelStats, Gram};
 

@@ -6,15 +6,15 @@ use serde::Serialize;
 use super::{
     AwqConfig, Calibration, GptqAffineConfig, Inputs, Kind, LrqConfig, Matrix, Method, Outcome, QuipConfig,
     SmoothquantConfig, SqueezellmConfig, awq, awq_by,
-    blockwise::lrq_blocks,
+    blockwise::{learned_blocks, lrq_blocks},
     gptq_affine, lrq, mean_sq, quip, rtn, smoothquant, squeezellm,
-    stream::{Reference, Stream},
 };
 use crate::{
     affine::{AffineConfig, ZeroPoint},
     error::{Error, Result},
     format::Format,
     layer_quantizer::{LayerQuantizer, Rounding, imatrix},
+    reconstruction::{Reference, Stream},
 };
 
 /// What a method did to a model.
@@ -25,16 +25,15 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Puts what a method leaves of a matrix into the model.
-    pub(super) fn replace(&mut self, model: &mut CausalLm, id: LayerId, outcome: Outcome) -> Result<()> {
+    /// Notes what a method leaves of a matrix, and gives its weights.
+    pub(super) fn note(&mut self, id: LayerId, outcome: Outcome) -> Vec<f32> {
         self.layers.push(AppliedLayer {
             id,
             weights: outcome.dequantized.len() as u64,
             bytes: outcome.bytes,
             raised_damping: outcome.raised_damping,
         });
-        let weight = model.place(id, outcome.dequantized, model.config().shape(id));
-        Ok(model.set_weight(id, weight)?)
+        outcome.dequantized
     }
 
     /// Bytes of all matrices.
@@ -99,6 +98,9 @@ pub fn apply(
         let affine = AffineConfig::per_group(bits, group);
         return lrq_blocks(model, windows, &LrqConfig { affine, ..LrqConfig::default() }, progress);
     }
+    if let Method::Learned { format } = method {
+        return learned_blocks(model, stats, windows, format, progress);
+    }
     let searches_outputs = matches!(method, Method::Published { kind: Kind::Awq, .. });
     let sequential = method.inputs() == Inputs::Quantized;
     let mut stream = match searches_outputs || sequential {
@@ -124,13 +126,16 @@ pub fn apply(
                 Method::Format { format, rounding, .. } => {
                     site.format(&config, &weights, stats, format, rounding)?
                 }
+                // Went its own way above.
+                Method::Learned { .. } => Vec::new(),
                 Method::Published { kind, bits, group, .. } => {
                     let affine = AffineConfig::per_group(bits, group);
                     site.published(&config, &weights, stats, kind, affine, reference.as_ref())?
                 }
             };
             for (&id, outcome) in site.layers.iter().zip(outcomes) {
-                applied.replace(model, id, outcome)?;
+                let weight = model.place(id, applied.note(id, outcome), config.shape(id));
+                model.set_weight(id, weight)?;
             }
             if !progress(applied.layers.len(), total) {
                 return Err(ramp_model::Error::Interrupted.into());
@@ -141,6 +146,11 @@ pub fn apply(
         }
     }
     Ok(applied)
+}
+
+/// Names the layer of an error.
+pub(super) fn in_layer(layer: LayerId) -> impl FnOnce(Error) -> Error {
+    move |error| Error::InLayer { layer, source: Box::new(error) }
 }
 
 /// Matrices that read one input.
@@ -217,14 +227,13 @@ impl Site {
         reference: Option<&Reference>,
     ) -> Result<Vec<Outcome>> {
         let Some(&first) = self.layers.first() else { return Ok(Vec::new()) };
-        let named = |id: LayerId| move |error: Error| Error::InLayer { layer: id, source: Box::new(error) };
         let mut matrices = Vec::new();
         for (&id, weight) in self.layers.iter().zip(weights) {
-            matrices.push(Matrix::new(weight, config.shape(id)).map_err(named(id))?);
+            matrices.push(Matrix::new(weight, config.shape(id)).map_err(in_layer(id))?);
         }
         let each = |quantize: &dyn Fn(Matrix<'_>) -> Result<Outcome>| -> Result<Vec<Outcome>> {
             let layers = self.layers.iter().zip(&matrices);
-            layers.map(|(&id, matrix)| quantize(*matrix).map_err(named(id))).collect()
+            layers.map(|(&id, matrix)| quantize(*matrix).map_err(in_layer(id))).collect()
         };
         if kind == Kind::Rtn {
             return each(&|matrix| rtn(matrix, affine));
@@ -232,7 +241,7 @@ impl Site {
         let (Some(channels), Some(gram)) = (stats.get(first), stats.gram(first)) else {
             return Err(Error::MissingGram { layer: first.to_string() });
         };
-        let calibration = Calibration::of(channels, gram).map_err(named(first))?;
+        let calibration = Calibration::of(channels, gram).map_err(in_layer(first))?;
         let (expected, found) = (config.shape(first)[1], gram.width());
         if expected != found {
             return Err(Error::StatsWidth { layer: first.to_string(), expected, found });
@@ -241,7 +250,7 @@ impl Site {
             Kind::Rtn => each(&|matrix| rtn(matrix, affine)),
             Kind::Gptq => {
                 let gptq = GptqAffineConfig { affine, ..GptqAffineConfig::default() };
-                let hessian = gptq.hessian(gram).map_err(named(first))?;
+                let hessian = gptq.hessian(gram).map_err(in_layer(first))?;
                 each(&|matrix| gptq_affine(matrix, &hessian, &gptq))
             }
             Kind::Awq => {
@@ -260,16 +269,16 @@ impl Site {
                     }),
                     None => awq(&matrices, &calibration, &awq_config, clipped),
                 };
-                Ok(found.map_err(named(first))?.outcomes)
+                Ok(found.map_err(in_layer(first))?.outcomes)
             }
             Kind::Smoothquant if self.before != Before::Norm => each(&|matrix| rtn(matrix, affine)),
             Kind::Smoothquant => {
                 let config = SmoothquantConfig { affine, ..SmoothquantConfig::default() };
-                Ok(smoothquant(&matrices, &calibration, &config).map_err(named(first))?.outcomes)
+                Ok(smoothquant(&matrices, &calibration, &config).map_err(in_layer(first))?.outcomes)
             }
             Kind::Squeezellm => {
                 let config = SqueezellmConfig { bits: affine.bits, ..SqueezellmConfig::default() };
-                let fisher = mean_sq(gram).map_err(named(first))?;
+                let fisher = mean_sq(gram).map_err(in_layer(first))?;
                 each(&|matrix| squeezellm(matrix, &fisher, &config))
             }
             Kind::Quip => {

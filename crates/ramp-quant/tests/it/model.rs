@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ramp_gguf::GgmlType;
 use ramp_model::{CalibrationStats, CausalLm, ChannelStats, Gather, LayerId, ModelFiles, NoTap, Role};
 use ramp_quant::{
-    Error,
+    Error, Format, GptqConfig, LayerQuantizer, LearnConfig, LearnStart, Rounding,
     affine::{AffineConfig, ZeroPoint, fake_quantize_slice},
     baseline::{AwqConfig, Calibration, GptqAffineConfig, Kind, Matrix, Method, apply, awq, gptq_affine},
+    dequantize, learn_rounding,
 };
 
 fn nano() -> CausalLm {
@@ -223,8 +225,7 @@ fn held_out(model: &CausalLm, base: &CausalLm) -> f32 {
 fn lrq_learns_for_the_output_of_blocks() {
     let model = nano();
     let stats = stats(&model);
-    let windows: Vec<Vec<u32>> =
-        (0..4).map(|w| (0..64).map(|i| 3 + (w * 31 + i * (7 + w)) % 900).collect()).collect();
+    let windows = windows();
     let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
     let divergence = |name: &str| {
         let mut quantized = model.clone();
@@ -235,4 +236,98 @@ fn lrq_learns_for_the_output_of_blocks() {
     assert!(by_block < 0.9 * rtn, "{rtn} {by_block}");
     let missing = apply("lrq3".parse().unwrap(), &mut model.clone(), &stats, &[], |_, _| true);
     assert!(matches!(missing, Err(Error::MissingWindows { .. })));
+}
+
+/// Windows of made-up tokens.
+fn windows() -> Vec<Vec<u32>> {
+    (0..4).map(|w| (0..64).map(|i| 3 + (w * 31 + i * (7 + w)) % 900).collect()).collect()
+}
+
+/// What a matrix of nano is begun with: Q3_K by GPTQ, but for `down`, which has no grid, and `o`, whose steps are uneven.
+fn begin(model: &CausalLm, stats: &CalibrationStats, id: LayerId) -> LearnStart {
+    let (weight, shape) = (model.weight_data(id).unwrap(), model.config().shape(id));
+    let format = Format::Ggml(match id.role() {
+        Some(Role::Down) => GgmlType::F16,
+        Some(Role::O) => GgmlType::IQ4_XS,
+        _ => GgmlType::Q3_K,
+    });
+    let format = format.fallback(shape[1]);
+    let mut quantizer = LayerQuantizer::new(stats, Rounding::Gptq(GptqConfig::default()));
+    let quantized = quantizer.quantize(id, &weight, shape, format).unwrap();
+    LearnStart { weight, format, quantized }
+}
+
+#[test]
+fn learned_codes_are_better_for_the_output_of_blocks() {
+    let model = nano();
+    let (stats, windows) = (stats(&model), windows());
+    let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
+    let run = |steps: usize| {
+        let (mut quantized, mut layers) = (model.clone(), Vec::new());
+        let config = LearnConfig { steps, ..LearnConfig::default() };
+        let start = |id| Ok(begin(&model, &stats, id));
+        let keep = |layer| layers.push(layer);
+        let blocks = learn_rounding(&mut quantized, &windows, &config, start, keep, |_, _| true).unwrap();
+        (quantized, layers, blocks)
+    };
+    let (_, begun, blocks) = run(0);
+    for layer in &begun {
+        assert_eq!(layer.quantized, begin(&model, &stats, layer.id).quantized, "{}", layer.id);
+    }
+    assert!(blocks.iter().all(|block| block.before == block.after && block.before > 0.0), "{blocks:?}");
+
+    let (learned, layers, blocks) = run(60);
+    let (before, after) = blocks.iter().fold((0.0, 0.0), |(b, a), block| (b + block.before, a + block.after));
+    assert!(after < 0.9 * before, "{blocks:?}");
+    let mut nearest = model.clone();
+    for (begun, layer) in begun.iter().zip(&layers) {
+        let (id, shape) = (layer.id, model.config().shape(layer.id));
+        let weights = dequantize(&layer.quantized.bytes, shape, layer.format).unwrap();
+        assert_eq!(weights, layer.quantized.dequantized, "{id}");
+        assert_eq!(weights, learned.weight_data(id).unwrap(), "{id}");
+        let changed = begun.quantized.bytes != layer.quantized.bytes;
+        let Format::Ggml(ty) = layer.format else { panic!("{}", layer.format) };
+        assert_eq!(changed, ramp_gguf::has_grid(ty), "{id} {ty}");
+        if changed {
+            let blocks = |bytes: &[u8]| -> Vec<_> {
+                bytes.chunks(ty.type_size()).map(|block| ramp_gguf::block_grid(ty, block).unwrap()).collect()
+            };
+            assert_eq!(blocks(&begun.quantized.bytes), blocks(&layer.quantized.bytes), "{id}: scales stay");
+        }
+        let weight = nearest.place(id, begun.quantized.dequantized.clone(), shape);
+        nearest.set_weight(id, weight).unwrap();
+    }
+    assert_eq!(run(60).1, layers, "the same bytes again");
+    let (begun, learned) = (held_out(&nearest, &model), held_out(&learned, &model));
+    assert!(learned < begun, "{begun} {learned}");
+}
+
+#[test]
+fn what_cannot_be_learned_is_refused() {
+    let model = nano();
+    let (stats, windows) = (stats(&model), windows());
+    let windows: Vec<&[u32]> = windows.iter().map(Vec::as_slice).collect();
+    let run = |windows: &[&[u32]], config: LearnConfig, start: fn(&mut LearnStart), go_on: bool| {
+        let begin = |id| {
+            let mut begun = begin(&model, &stats, id);
+            start(&mut begun);
+            Ok(begun)
+        };
+        learn_rounding(&mut model.clone(), windows, &config, begin, |_| {}, |_, _| go_on).unwrap_err()
+    };
+    let config = LearnConfig { steps: 1, ..LearnConfig::default() };
+    assert!(matches!(run(&[], config, |_| {}, true), Error::MissingWindows { .. }));
+    let none = LearnConfig { batch: 0, ..config };
+    assert!(matches!(run(&windows, none, |_| {}, true), Error::Setting { field: "batch", .. }));
+    let still = LearnConfig { learning_rate: f64::NAN, ..config };
+    assert!(matches!(run(&windows, still, |_| {}, true), Error::Setting { field: "learning_rate", .. }));
+    let short = |start: &mut LearnStart| start.weight.truncate(9);
+    assert!(matches!(run(&windows, config, short, true), Error::WeightLength { found: 9, .. }));
+    let bytes = |start: &mut LearnStart| start.quantized.bytes.truncate(9);
+    let error = run(&windows, config, bytes, true);
+    assert!(matches!(error, Error::Gguf(_)), "{error}");
+    let error = run(&windows, config, |start| start.quantized.dequantized.fill(f32::NAN), true);
+    assert!(matches!(error, Error::BlockError { .. }), "{error}");
+    let error = run(&windows, config, |_| {}, false);
+    assert!(matches!(error, Error::Model(ramp_model::Error::Interrupted)), "{error}");
 }

@@ -1,12 +1,14 @@
 //! The output of a block, and how it depends on the block's matrices.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData};
 use ramp_model::{CausalLm, LayerId, NoTap};
 
 use crate::error::{Error, Result};
 
 /// What goes into a block of the quantized model, and what comes out of the same block of the unquantized one.
-pub(super) struct BlockOutput<'a> {
+pub(crate) struct BlockOutput<'a> {
     /// On the windows' device.
     plain: CausalLm,
     /// The same with autodiff.
@@ -29,27 +31,40 @@ impl<'a> BlockOutput<'a> {
         Self { plain: model.clone(), tracked: tracked.clone(), block, layers, windows }
     }
 
-    /// Sum of squared errors of the output with these matrices.
-    pub(super) fn error(&self, weights: &[Vec<f32>]) -> Result<f64> {
+    /// Number of the block.
+    pub(crate) const fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Sum of squared errors of the output with these matrices, over at most `most` windows, evenly taken.
+    pub(crate) fn error(&self, weights: &[Vec<f32>], most: usize) -> Result<f64> {
         let mut model = self.plain.clone();
         place(&mut model, self.layers, weights)?;
         let mut error = 0.0;
-        for (input, expected) in &self.windows {
+        for (input, expected) in self.windows.iter().step_by(self.windows.len().div_ceil(most)) {
             let output = model.run_blocks(input.clone(), self.block..self.block + 1, &mut NoTap)?;
             error += sum(output.sub(expected.clone()).square())?;
         }
         Ok(error)
     }
 
-    /// Derivatives of the mean squared error of one window's output in every weight; windows take turns.
-    pub(super) fn slope(&self, step: usize, weights: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+    /// Derivatives of the mean squared error of the output in every weight, summed over some windows, which take turns.
+    pub(crate) fn slope(&self, windows: Range<usize>, weights: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
         let mut model = self.tracked.clone();
         let leaves = place(&mut model, self.layers, weights)?;
-        let (input, expected) = &self.windows[step % self.windows.len()];
-        let input = Tensor::from_inner(input.clone());
-        let output = model.run_blocks(input, self.block..self.block + 1, &mut NoTap)?;
-        let mut gradients = (output - Tensor::from_inner(expected.clone())).square().mean().backward();
-        let slope = |(leaf, weights): (Tensor<2>, &Vec<f32>)| match leaf.grad_remove(&mut gradients) {
+        let mut error: Option<Tensor<1>> = None;
+        for window in windows {
+            let (input, expected) = &self.windows[window % self.windows.len()];
+            let input = Tensor::from_inner(input.clone());
+            let output = model.run_blocks(input, self.block..self.block + 1, &mut NoTap)?;
+            let more = (output - Tensor::from_inner(expected.clone())).square().mean();
+            error = Some(error.map_or_else(|| more.clone(), |error| error + more.clone()));
+        }
+        let mut gradients = error.map(|error| error.backward());
+        let slope = |(leaf, weights): (Tensor<2>, &Vec<f32>)| match gradients
+            .as_mut()
+            .and_then(|gradients| leaf.grad_remove(gradients))
+        {
             Some(gradient) => gradient.try_into_vec_as::<f32>().map_err(Error::device),
             None => Ok(vec![0.0; weights.len()]),
         };

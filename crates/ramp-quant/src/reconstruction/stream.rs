@@ -11,19 +11,19 @@ const SEARCH_TOKENS: usize = 65_536;
 
 /// What goes into a half of a block, for each calibration window. Of the whole model only this is kept, one f32 for each
 /// token and channel, whatever the number of blocks.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// `[1, seq, hidden]` each.
     hidden: Vec<Tensor<3>>,
 }
 
 impl Stream {
     /// In front of the first block.
-    pub(super) fn new(model: &CausalLm, windows: &[&[u32]]) -> Result<Self> {
+    pub(crate) fn new(model: &CausalLm, windows: &[&[u32]]) -> Result<Self> {
         Ok(Self { hidden: windows.iter().map(|window| model.embed(&[window])).collect::<Result<_, _>>()? })
     }
 
     /// Statistics of the input that `layers` share, with the Gram matrix. What follows them in their half is not run.
-    pub(super) fn gather(
+    pub(crate) fn gather(
         &self,
         model: &CausalLm,
         block: usize,
@@ -44,7 +44,7 @@ impl Stream {
     }
 
     /// Goes behind a half of a block.
-    pub(super) fn advance(&mut self, model: &CausalLm, block: usize, half: SubBlock) -> Result<()> {
+    pub(crate) fn advance(&mut self, model: &CausalLm, block: usize, half: SubBlock) -> Result<()> {
         for hidden in &mut self.hidden {
             *hidden = model.run_sub_block(block, half, hidden.clone(), &mut ramp_model::NoTap)?;
         }
@@ -57,7 +57,7 @@ impl Stream {
     }
 
     /// What `base` makes of the stream in a half of a block, to measure other weights against.
-    pub(super) fn reference(&self, base: &CausalLm, block: usize, half: SubBlock) -> Result<Reference> {
+    pub(crate) fn reference(&self, base: &CausalLm, block: usize, half: SubBlock) -> Result<Reference> {
         let seq = self.hidden.first().map_or(1, |hidden| hidden.dims()[1]);
         let step = self.hidden.len().div_ceil((SEARCH_TOKENS / seq).max(1)).max(1);
         let pairs = self.hidden.iter().step_by(step).map(|hidden| {
@@ -69,7 +69,7 @@ impl Stream {
 }
 
 /// The output of a half of a block of the unquantized model.
-pub(super) struct Reference {
+pub(crate) struct Reference {
     base: CausalLm,
     block: usize,
     half: SubBlock,
@@ -79,7 +79,7 @@ pub(super) struct Reference {
 
 impl Reference {
     /// Mean squared error of the half's output when some of its matrices are replaced.
-    pub(super) fn error(&self, layers: &[LayerId], weights: &[Vec<f32>]) -> Result<f64> {
+    pub(crate) fn error(&self, layers: &[LayerId], weights: &[Vec<f32>]) -> Result<f64> {
         let mut model = self.base.clone(); // handles only
         place(&mut model, layers, weights)?;
         let (mut sum, mut n) = (0.0, 0);
