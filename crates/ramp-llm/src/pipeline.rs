@@ -5,6 +5,7 @@
 mod ablate;
 mod command;
 mod compare;
+mod fleet;
 mod learn;
 mod metadata;
 mod options;
@@ -22,6 +23,7 @@ pub use ablate::{AblateOptions, Ablated, BlockTypes, ablate_folding};
 pub use compare::{
     AgainstFirst, CompareOptions, ComparedMethod, Cutting, MethodComparison, TextOptions, compare_methods,
 };
+pub use fleet::NamedDevice;
 pub use options::{AllocatorKind, QuantizeOptions, fold_of_mode};
 pub use plan::{FormatSize, Memory, Plan, PlanOptions, PlannedSize, Rates, Seconds, Work, plan};
 pub use report::{Candidate, LayerReport, Quality, Report};

@@ -2,6 +2,8 @@
 
 mod to_device;
 
+pub(crate) use to_device::moved;
+
 use std::sync::Arc;
 
 use burn::tensor::{

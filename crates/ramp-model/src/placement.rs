@@ -4,7 +4,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ramp_gguf::GgmlType;
 
 use crate::{
+    error::Result,
     layer::LayerId,
+    model::moved,
     packed::{DeviceEncoder, PackedMatrix},
     precision::Precision,
 };
@@ -26,6 +28,14 @@ impl Placement {
     #[must_use]
     pub fn place(&self, id: LayerId, data: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
         self.typed(id, Tensor::from_data(TensorData::new(data, shape), &self.device))
+    }
+
+    /// A matrix of the same name from another device, `[out, in]`, through host memory.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn copy(&self, id: LayerId, weight: &Tensor<2>) -> Result<Tensor<2>> {
+        Ok(self.typed(id, moved(weight, &self.device)?))
     }
 
     /// A matrix as the blocks of a file, row after row, from which the device decodes it. `None` where it has no decoder

@@ -187,6 +187,40 @@ impl WeightBank {
         Ok(Self { slots, residence })
     }
 
+    /// The same bank for the model of another device.
+    pub(crate) fn copy(&self, problem: &Problem, placement: &Placement) -> Result<Self> {
+        let kept = |slot: usize, choice: usize| self.slots[slot].choices[choice].is_some();
+        let places = plan(problem, kept, placement, placement.memory())?;
+        let mut residence = Residence::default();
+        let mut slots = Vec::with_capacity(self.slots.len());
+        for (index, (slot, entries)) in problem.slots().iter().zip(&self.slots).enumerate() {
+            let mut choices = Vec::with_capacity(entries.choices.len());
+            for (choice, entry) in entries.choices.iter().enumerate() {
+                let Some(Entry { weight, relative_error, squared_error }) = entry else {
+                    choices.push(None);
+                    continue;
+                };
+                let option = &slot.choices[choice];
+                let weight = match weight {
+                    Some(weight) => {
+                        let shape = [slot.weights as usize / slot.columns.max(1), slot.columns];
+                        let wanted = places[index][choice];
+                        let (weight, place) =
+                            weight.copy(wanted, option.format, slot.id, shape, placement)?;
+                        let decoded = slot.weights * placement.weight_bytes(slot.id) as u64;
+                        residence.add(place, decoded, option.bytes);
+                        Some(weight)
+                    }
+                    None => None,
+                };
+                let (relative_error, squared_error) = (*relative_error, *squared_error);
+                choices.push(Some(Entry { weight, relative_error, squared_error }));
+            }
+            slots.push(Entries { choices, ..*entries });
+        }
+        Ok(Self { slots, residence })
+    }
+
     /// Bytes that are decoded on the device, packed on the device, and packed in host memory.
     #[must_use]
     pub const fn residence(&self) -> Residence {

@@ -187,7 +187,7 @@ fn measure(evaluator: &mut Evaluator<'_>, choices: &[usize]) -> Result<Measured>
 }
 
 /// An agent with what it needs between episodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trainer {
     pub(crate) config: WalkSearchConfig,
     pub(crate) learner: Learner,

@@ -84,6 +84,14 @@ pub enum Error {
         /// The difference.
         missing: u64,
     },
+    /// A device failed, and no other is left.
+    #[error("device {name} was lost, and no other is left: {why}")]
+    DevicesLost {
+        /// Its name.
+        name: String,
+        /// What it said.
+        why: String,
+    },
     /// An option of a configuration has an impossible value.
     #[error("{name} is {value}, expected {expected}")]
     Option {
@@ -150,6 +158,28 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Error {
+    /// Whether a device failed: the same call may succeed on another one, or later.
+    #[must_use]
+    pub const fn is_device(&self) -> bool {
+        const fn of_model(error: &ramp_model::Error) -> bool {
+            matches!(error, ramp_model::Error::Device { .. })
+        }
+        match self {
+            Self::DevicesLost { .. }
+            | Self::Eval(ramp_eval::Error::Device { .. })
+            | Self::Quant(ramp_quant::Error::Device { .. })
+            | Self::Embed(ramp_embed::Error::Device { .. })
+            | Self::Sac(ramp_sac::Error::Device(_)) => true,
+            Self::Model(error)
+            | Self::Eval(ramp_eval::Error::Model(error))
+            | Self::Quant(ramp_quant::Error::Model(error))
+            | Self::Embed(ramp_embed::Error::Model(error)) => of_model(error),
+            _ => false,
+        }
+    }
 }
 
 fn gib(bytes: u64) -> String {

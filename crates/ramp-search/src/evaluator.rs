@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bank::WeightBank,
     error::{Error, Result},
-    forward::{Forward, ModelForward, Sums, is_non_finite},
+    forward::{Forward, Losses, LostDevice, ModelForward, Replica, Sums, is_non_finite},
     ledger::Ledger,
     problem::{Choices, Problem},
 };
@@ -89,8 +89,26 @@ impl<'a> Evaluator<'a> {
         bank: &'a WeightBank,
         windows: Windows,
     ) -> Result<Self> {
+        Self::with_replicas(base, problem, bank, windows, &[])
+    }
+
+    /// As [`Evaluator::new`], on several devices. Parts of the windows run side by side, each on the device that has it;
+    /// neither a score nor what it counts as spent depends on how many devices there are, as far as they compute alike.
+    ///
+    /// A device that fails is lost: the others evaluate its parts, and [`Evaluator::lost`] tells. The caller's own device
+    /// is one of them.
+    ///
+    /// # Errors
+    /// As [`Evaluator::new`]; [`Error::DevicesLost`] when the last device fails, here and in everything that evaluates.
+    pub fn with_replicas(
+        base: &CausalLm,
+        problem: &'a Problem,
+        bank: &'a WeightBank,
+        windows: Windows,
+        others: &[Replica],
+    ) -> Result<Self> {
         let start = Instant::now();
-        let forward = ModelForward::new(base, bank, windows)?;
+        let forward = ModelForward::new(base, problem, bank, windows, others)?;
         let mut evaluator = Self::of(problem, bank, Box::new(forward));
         evaluator.ledger.seconds = start.elapsed().as_secs_f64();
         Ok(evaluator)
@@ -146,6 +164,12 @@ impl<'a> Evaluator<'a> {
     #[must_use]
     pub const fn bank(&self) -> &'a WeightBank {
         self.bank
+    }
+
+    /// The devices that failed so far, evaluators of other budgets with the same devices included.
+    #[must_use]
+    pub fn lost(&self) -> Vec<LostDevice> {
+        self.forward.lost()
     }
 
     /// What was spent so far.
@@ -235,25 +259,16 @@ impl<'a> Evaluator<'a> {
         if missing.is_empty() {
             self.ledger.memo_hits += 1;
         } else {
-            let cost = missing.clone().map(|part| self.forward.cost(self.problem, part, choices)).sum();
-            self.afford(cost)?;
+            let costs: Vec<usize> = missing.clone().map(|part| self.forward.cost(part, choices)).collect();
+            self.afford(costs.iter().sum())?;
             let start = Instant::now();
-            for part in missing {
-                let mut sums = known.sums.last().copied().unwrap_or_default();
-                let cost = self.forward.cost(self.problem, part, choices);
-                let outcome = self.forward.allocation(self.problem, part, choices, &mut sums);
-                known.tokens += cost;
-                self.ledger.tokens += cost;
-                match outcome {
-                    Ok(()) => known.sums.push(sums),
-                    Err(error) if is_non_finite(&error) => {
-                        tracing::warn!(%error, "an allocation is not finite");
-                        known.broken = true;
-                        self.ledger.non_finite += 1;
-                        break;
-                    }
-                    Err(error) => return Err(error),
-                }
+            let losses = self.forward.allocation(missing, choices);
+            let before = known.tokens;
+            let outcome = known.add(costs, losses);
+            self.ledger.tokens += known.tokens - before;
+            if let Some(error) = outcome? {
+                tracing::warn!(%error, "an allocation is not finite");
+                self.ledger.non_finite += 1;
             }
             self.ledger.seconds += start.elapsed().as_secs_f64();
             self.ledger.evaluations += 1;
@@ -271,23 +286,15 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// As [`Evaluator::score`].
     pub fn score_single(&mut self, slot: usize, choice: usize) -> Result<Score> {
-        let cost = |part| self.forward.single_cost(self.problem, part, slot);
-        self.afford((0..self.ends.len()).map(cost).sum())?;
+        let parts = 0..self.ends.len();
+        let costs: Vec<usize> = parts.clone().map(|part| self.forward.single_cost(part, slot)).collect();
+        self.afford(costs.iter().sum())?;
         let start = Instant::now();
         let mut known = Known::default();
-        for part in 0..self.ends.len() {
-            let mut sums = known.sums.last().copied().unwrap_or_default();
-            known.tokens += self.forward.single_cost(self.problem, part, slot);
-            match self.forward.single(self.problem, part, slot, choice, &mut sums) {
-                Ok(()) => known.sums.push(sums),
-                Err(error) if is_non_finite(&error) => {
-                    tracing::warn!(%error, layer = %self.problem.slots()[slot].id, "a single matrix is not finite");
-                    known.broken = true;
-                    self.ledger.non_finite += 1;
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
+        let losses = self.forward.single(parts, slot, choice);
+        if let Some(error) = known.add(costs, losses)? {
+            tracing::warn!(%error, layer = %self.problem.slots()[slot].id, "a single matrix is not finite");
+            self.ledger.non_finite += 1;
         }
         self.ledger.tokens += known.tokens;
         self.ledger.evaluations += 1;
@@ -305,10 +312,10 @@ impl<'a> Evaluator<'a> {
     /// When the model fails.
     pub fn pin(&mut self, choices: Option<&[usize]>) -> Result<()> {
         self.forward.pin(choices);
-        let cost = self.forward.fetch_cost(self.problem);
+        let cost = self.forward.fetch_cost();
         if cost > 0 && self.afford(cost).is_ok() {
             let start = Instant::now();
-            self.forward.fetch(self.problem)?;
+            self.forward.fetch()?;
             self.ledger.tokens += cost;
             self.ledger.seconds += start.elapsed().as_secs_f64();
         }
@@ -333,6 +340,26 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Known {
+    /// Adds the next parts and what they cost, up to the first error. That of a model which gave NaN or infinity is
+    /// remembered and comes back.
+    fn add(&mut self, costs: Vec<usize>, losses: Vec<Result<Losses>>) -> Result<Option<Error>> {
+        for (cost, losses) in costs.into_iter().zip(losses) {
+            self.tokens += cost;
+            match losses {
+                Ok(losses) => {
+                    let before = self.sums.last().copied().unwrap_or_default();
+                    self.sums.push(before.with(losses));
+                }
+                Err(error) if is_non_finite(&error) => {
+                    self.broken = true;
+                    return Ok(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     fn score(&self, parts: usize) -> Score {
         match parts.checked_sub(1).and_then(|last| self.sums.get(last)) {
             Some(Sums { kld, nll }) => Score {

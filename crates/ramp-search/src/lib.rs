@@ -56,6 +56,7 @@ pub use error::{Error, Result};
 pub use evaluator::{Evaluator, Score, TracePoint};
 pub use evo_press::{EvoPress, SelectionStage};
 pub use features::ModelFeatures;
+pub use forward::{LostDevice, Replica, panic_is_caught};
 pub use hawq::{HawqTrace, TraceRule};
 pub use history::{
     Component, EpisodeRecord, Learning, LogHeader, LoggedChoice, LoggedSlot, RoleBits, TrainingLog,

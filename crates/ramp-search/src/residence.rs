@@ -1,5 +1,7 @@
 //! Where the weights of a bank are kept: decoded or packed on the device, or packed in host memory.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 use ramp_model::{LayerId, PackedMatrix, Placement};
 use ramp_quant::{Format, Quantized, dequantize};
@@ -51,7 +53,14 @@ impl Residence {
 pub(crate) enum Kept {
     Decoded(Tensor<2>),
     Packed(PackedMatrix),
-    Staged { bytes: Vec<u8>, format: Format, id: LayerId, shape: [usize; 2], placement: Placement },
+    /// The bytes are shared by the banks of all devices.
+    Staged {
+        bytes: Arc<Vec<u8>>,
+        format: Format,
+        id: LayerId,
+        shape: [usize; 2],
+        placement: Placement,
+    },
 }
 
 impl Kept {
@@ -69,9 +78,44 @@ impl Kept {
                 Some(packed) => Self::Packed(packed),
                 None => Self::Decoded(placement.place(id, dequantized, shape)),
             },
-            (Place::Staged, _) => Self::Staged { bytes, format, id, shape, placement: placement.clone() },
+            (Place::Staged, _) => {
+                Self::Staged { bytes: Arc::new(bytes), format, id, shape, placement: placement.clone() }
+            }
             (Place::Decoded | Place::Packed, _) => Self::Decoded(placement.place(id, dequantized, shape)),
         }
+    }
+
+    /// The same weights for another device, in the place that is meant for them there; decoded where their bytes are not
+    /// kept. `format` is that of packed ones. With the place that they got.
+    pub(crate) fn copy(
+        &self,
+        place: Place,
+        format: Format,
+        id: LayerId,
+        shape: [usize; 2],
+        placement: &Placement,
+    ) -> Result<(Self, Place)> {
+        let (bytes, format) = match self {
+            Self::Decoded(weight) => {
+                return Ok((Self::Decoded(placement.copy(id, weight)?), Place::Decoded));
+            }
+            Self::Packed(packed) => (Arc::new(packed.bytes()?), format),
+            Self::Staged { bytes, format, .. } => (bytes.clone(), *format),
+        };
+        let packed = match (place, format) {
+            (Place::Staged, _) => {
+                return Ok((Self::Staged { bytes, format, id, shape, placement: placement.clone() }, place));
+            }
+            (Place::Packed, Format::Ggml(ty)) => placement.place_packed(id, ty, bytes.to_vec(), shape),
+            (Place::Decoded | Place::Packed, _) => None,
+        };
+        Ok(match packed {
+            Some(packed) => (Self::Packed(packed), Place::Packed),
+            None => {
+                let weight = placement.place(id, dequantize(&bytes, shape, format)?, shape);
+                (Self::Decoded(weight), Place::Decoded)
+            }
+        })
     }
 
     /// The weights on the device, `[out, in]`.
@@ -82,7 +126,7 @@ impl Kept {
             Self::Staged { bytes, format, id, shape, placement } => {
                 let packed = match format {
                     Format::Ggml(ty) if placement.decodes(*ty) => {
-                        placement.place_packed(*id, *ty, bytes.clone(), *shape)
+                        placement.place_packed(*id, *ty, bytes.to_vec(), *shape)
                     }
                     _ => None,
                 };

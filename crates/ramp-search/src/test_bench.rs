@@ -17,8 +17,8 @@ pub(crate) struct Bench {
     pub(crate) model: CausalLm,
     pub(crate) stats: CalibrationStats,
     pub(crate) problem: Problem,
-    bank: WeightBank,
-    windows: Windows,
+    pub(crate) bank: WeightBank,
+    pub(crate) windows: Windows,
 }
 
 impl Bench {

@@ -1,6 +1,7 @@
 //! Allocators on a problem small enough to enumerate.
 
 mod allocators;
+pub(crate) mod devices;
 mod evaluator;
 mod invariants;
 mod synthetic;

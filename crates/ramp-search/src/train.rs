@@ -97,7 +97,7 @@ pub struct TrainOutcome {
 
 /// Trains a policy.
 ///
-/// A run with the checkpoint of an interrupted one goes on from there and gives the same policy and logs, bit for bit on a
+/// A run with the checkpoint of an interrupted one, or of one that lost its last device, goes on from there and gives the same policy and logs, bit for bit on a
 /// CPU, as one that was not interrupted.
 ///
 /// # Errors
@@ -171,9 +171,19 @@ fn train_agent(
     for episode in first + 1..=config.episodes {
         let (model, task) = &mut tasks[(episode - 1) % n];
         let others = elsewhere + spent(models) - models[*model].context.evaluator.tokens_forwarded();
+        // What there was before the episode, in case that the last device is lost in it.
+        let before =
+            options.checkpoint.as_ref().map(|checkpoint| (checkpoint, trainer.clone(), spent(models)));
         let evaluator = &mut models[*model].context.evaluator;
         let tokens = &mut |evaluator: &Evaluator<'_>| others + evaluator.tokens_forwarded();
-        trainer.episode(episode, task, evaluator, tokens)?;
+        if let Err(error) = trainer.episode(episode, task, evaluator, tokens) {
+            if let Some((checkpoint, trainer, spent)) = before.filter(|_| error.is_device()) {
+                let logs = tasks.iter().map(|(_, task)| task.log.clone()).collect();
+                checkpoint.write(&State::new(episode - 1, elsewhere + spent, &trainer, logs), &trainer)?;
+                write_logs(options, &tasks)?;
+            }
+            return Err(error);
+        }
         let best = task.best().map(|best| best.kld);
         let told = report(progress, Stage::Episodes, episode, config.episodes, best);
         if let Some(checkpoint) = &options.checkpoint

@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, str::FromStr};
 
+use burn::tensor::Device;
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use ramp::{
     gguf::GgmlType,
     model::Precision,
-    pipeline::{AllocatorKind, QuantizeOptions, fold_of_mode},
+    pipeline::{AllocatorKind, NamedDevice, QuantizeOptions, fold_of_mode},
     quant::{Budget, GptqConfig, Rounding},
     search::{
         ActionSet, Fixed, Mode,
@@ -16,7 +17,7 @@ use ramp::{
 use serde::Serialize;
 
 use super::{
-    device::DeviceArg,
+    device::{DeviceArg, open_all},
     failure::{Failure, Result},
     output, size,
     table::Table,
@@ -196,7 +197,7 @@ impl StudyArgs {
     }
 
     /// What the library takes; the model, the output and the budget are named elsewhere.
-    pub(crate) fn settings(&self, device: burn::tensor::Device) -> Result<QuantizeOptions> {
+    pub(crate) fn settings(&self, (device, others): (Device, Vec<NamedDevice>)) -> Result<QuantizeOptions> {
         let actions = match &self.types {
             Some(types) => {
                 ActionSet::new(types.clone()).map_err(|error| Failure::User(format!("--types: {error}")))?
@@ -218,6 +219,7 @@ impl StudyArgs {
                 tokens: RewardTokens::AtMost(self.search_tokens),
             },
             report_tokens: self.report_tokens,
+            others,
             ..defaults
         })
     }
@@ -268,11 +270,34 @@ impl ReportArgs {
 }
 
 /// `--device`.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Where the model runs: cpu, or cuda:N in a build with --features cuda.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceArg::from_str)]
     pub(crate) device: DeviceArg,
+}
+
+/// `--device` of commands that search.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Where the model runs: cpu, or cuda:N in a build with --features cuda. Of several devices, as cuda:0,cuda:1 or
+    /// cuda:all, each evaluates a part of the text for every allocation; all else is done by the first. One that fails in
+    /// a search is left out, and the others do its part.
+    #[arg(
+        long = "device", value_name = "DEVICE,...", value_delimiter = ',', default_values = ["cpu"],
+        value_parser = DeviceArg::from_str
+    )]
+    devices: Vec<DeviceArg>,
+}
+
+impl DevicesArgs {
+    /// The first device, and the others.
+    ///
+    /// # Errors
+    /// When one cannot be used or is named twice.
+    pub(crate) fn open(&self) -> Result<(Device, Vec<NamedDevice>)> {
+        open_all(&self.devices)
+    }
 }
 
 /// `--precision`.

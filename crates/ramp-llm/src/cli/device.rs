@@ -1,28 +1,36 @@
 //! `--device`.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use burn::tensor::Device;
+use ramp::pipeline::NamedDevice;
 
 use super::failure::{Failure, Result};
 
 /// Where a model runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceArg {
     /// Burn's CPU backend.
     Cpu,
     /// The NVIDIA GPU of that index.
     Cuda(usize),
+    /// Every NVIDIA GPU.
+    EveryCuda,
 }
 
 impl FromStr for DeviceArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("unknown device `{text}`, expected cpu, cuda or cuda:N");
+        let unknown = || format!("unknown device `{text}`, expected cpu, cuda, cuda:N or cuda:all");
+        if text.contains(',') {
+            // Commands that take several split them before.
+            return Err(format!("`{text}`: this command takes one device"));
+        }
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", "all")) => Ok(Self::EveryCuda),
             Some(("cuda", index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
                 index.parse().map(Self::Cuda).map_err(|_| unknown())
             }
@@ -31,17 +39,58 @@ impl FromStr for DeviceArg {
     }
 }
 
+impl fmt::Display for DeviceArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::EveryCuda => f.write_str("cuda:all"),
+        }
+    }
+}
+
 impl DeviceArg {
     /// Opens the device and sees that it computes.
     ///
     /// # Errors
-    /// When this build has no such backend, or the driver or the device is missing.
-    pub(crate) fn open(self) -> Result<Device> {
+    /// When this build has no such backend, or the driver or the device is missing; when it is several devices.
+    pub(crate) fn open(&self) -> Result<Device> {
         match self {
             Self::Cpu => cpu(),
-            Self::Cuda(index) => cuda(index),
+            Self::Cuda(index) => cuda(*index),
+            Self::EveryCuda => Err(Failure::User(format!("--device {self}: this command takes one device"))),
         }
     }
+
+    /// The single devices that it names.
+    fn each(&self) -> Result<Vec<Self>> {
+        match self {
+            Self::EveryCuda => Ok((0..cuda_count()?).map(Self::Cuda).collect()),
+            one => Ok(vec![one.clone()]),
+        }
+    }
+}
+
+/// The devices of a command that takes several: the first one, and the others.
+///
+/// # Errors
+/// As [`DeviceArg::open`] for any of them; when one is named twice.
+pub(crate) fn open_all(args: &[DeviceArg]) -> Result<(Device, Vec<NamedDevice>)> {
+    let mut named: Vec<DeviceArg> = Vec::new();
+    for arg in args {
+        for device in arg.each()? {
+            if named.contains(&device) {
+                return Err(Failure::User(format!("--device {device}: is named twice")));
+            }
+            named.push(device);
+        }
+    }
+    let Some((first, others)) = named.split_first() else {
+        return Err(Failure::User("--device: names no device".into()));
+    };
+    let first = first.open()?;
+    let others = others.iter().map(|arg| Ok(NamedDevice { name: arg.to_string(), device: arg.open()? }));
+    Ok((first, others.collect::<Result<_>>()?))
 }
 
 #[cfg(feature = "flex")]
@@ -60,6 +109,25 @@ fn cpu() -> Result<Device> {
     Err(Failure::User(
         "--device cpu: this `ramp` was built without a CPU backend; rebuild with --features flex".into(),
     ))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_count() -> Result<usize> {
+    Err(Failure::User(
+        "--device cuda:all: this `ramp` was built without CUDA; rebuild with --features cuda".into(),
+    ))
+}
+
+/// GPUs that the driver shows.
+#[cfg(feature = "cuda")]
+fn cuda_count() -> Result<usize> {
+    let fail = |why: String| Failure::Device(format!("--device cuda:all: cannot use CUDA: {why}"));
+    let count = super::panics::quietly(cudarc::driver::CudaContext::device_count).map_err(fail)?;
+    match count {
+        Ok(0) => Err(fail("there is no GPU".into())),
+        Ok(count) => Ok(count as usize),
+        Err(error) => Err(fail(error.to_string())),
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -111,16 +179,37 @@ mod tests {
         assert_eq!("cpu".parse(), Ok(DeviceArg::Cpu));
         assert_eq!("cuda".parse(), Ok(DeviceArg::Cuda(0)));
         assert_eq!("cuda:12".parse(), Ok(DeviceArg::Cuda(12)));
-        for bad in ["", "gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "cuda:99999999999999999999"]
-        {
+        assert_eq!("cuda:all".parse(), Ok(DeviceArg::EveryCuda));
+        for bad in [
+            "",
+            "gpu",
+            "cpu,cuda",
+            "cpu:0",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:x",
+            "cuda:99999999999999999999",
+        ] {
             let error = bad.parse::<DeviceArg>().unwrap_err();
             assert!(error.contains(&format!("`{bad}`")), "{error}");
         }
+    }
+
+    #[test]
+    fn several_devices_are_different_ones() {
+        let twice = open_all(&[DeviceArg::Cpu, DeviceArg::Cpu]).unwrap_err();
+        assert_eq!(twice, Failure::User("--device cpu: is named twice".into()));
+        assert!(matches!(open_all(&[]), Err(Failure::User(_))));
+        let one = DeviceArg::EveryCuda.open().unwrap_err();
+        assert_eq!(one, Failure::User("--device cuda:all: this command takes one device".into()));
     }
 
     #[cfg(feature = "flex")]
     #[test]
     fn the_cpu_is_always_there() {
         assert!(DeviceArg::Cpu.open().is_ok());
+        let (_, others) = open_all(&[DeviceArg::Cpu]).unwrap();
+        assert!(others.is_empty());
     }
 }

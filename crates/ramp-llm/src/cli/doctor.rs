@@ -44,7 +44,7 @@ pub(crate) fn run(args: Args) -> Result {
     });
     checks.push(Check {
         what: "--device cpu".into(),
-        found: opened(DeviceArg::Cpu),
+        found: opened(&DeviceArg::Cpu),
         remedy: "rebuild with --features flex",
     });
     cuda(&mut checks, args.thorough);
@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result {
     }
 }
 
-fn opened(device: DeviceArg) -> std::result::Result<String, String> {
+fn opened(device: &DeviceArg) -> std::result::Result<String, String> {
     match device.open() {
         Ok(_) => Ok("computes".into()),
         Err(Failure::User(why) | Failure::Device(why)) => Err(why),
@@ -163,7 +163,7 @@ fn cuda(checks: &mut Vec<Check>, thorough: bool) {
         checks.push(Check {
             what: format!("--device cuda:{index}"),
             found: about
-                .and_then(|about| opened(DeviceArg::Cuda(index)).map(|_| format!("computes; {about}"))),
+                .and_then(|about| opened(&DeviceArg::Cuda(index)).map(|_| format!("computes; {about}"))),
             remedy: "another program may hold it",
         });
         if thorough && let (Ok(gpu), Ok(cpu)) = (DeviceArg::Cuda(index).open(), DeviceArg::Cpu.open()) {

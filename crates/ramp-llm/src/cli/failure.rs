@@ -69,26 +69,18 @@ through_facade!(ramp::model::Error, ramp::eval::Error, ramp::gguf::Error, ramp::
 
 /// Whether the machine failed and not the input.
 fn is_device(error: &ramp::Error) -> bool {
-    use ramp::{embed, eval, model, quant, sac, search};
+    use ramp::{embed, eval, model, quant};
 
     let model = |error: &model::Error| matches!(error, model::Error::Device { .. });
-    let eval = |error: &eval::Error| match error {
-        eval::Error::Device { .. } => true,
-        eval::Error::Model(error) => model(error),
-        _ => false,
-    };
-    let quant = |error: &quant::Error| match error {
-        quant::Error::Device { .. } => true,
-        quant::Error::Model(error) => model(error),
-        _ => false,
-    };
-    let embed = |error: &embed::Error| matches!(error, embed::Error::Model(error) if model(error));
     match error {
-        ramp::Error::Model(error) | ramp::Error::Search(search::Error::Model(error)) => model(error),
-        ramp::Error::Eval(error) | ramp::Error::Search(search::Error::Eval(error)) => eval(error),
-        ramp::Error::Quant(error) | ramp::Error::Search(search::Error::Quant(error)) => quant(error),
-        ramp::Error::Embed(error) | ramp::Error::Search(search::Error::Embed(error)) => embed(error),
-        ramp::Error::Search(search::Error::Sac(sac::Error::Device(_))) => true,
+        ramp::Error::Search(error) => error.is_device(),
+        ramp::Error::Model(error)
+        | ramp::Error::Eval(eval::Error::Model(error))
+        | ramp::Error::Quant(quant::Error::Model(error))
+        | ramp::Error::Embed(embed::Error::Model(error)) => model(error),
+        ramp::Error::Eval(eval::Error::Device { .. })
+        | ramp::Error::Quant(quant::Error::Device { .. })
+        | ramp::Error::Embed(embed::Error::Device { .. }) => true,
         _ => false,
     }
 }

@@ -15,7 +15,7 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 /// Replaces the hook that prints a backtrace.
 pub(crate) fn install() {
     panic::set_hook(Box::new(|info| {
-        if QUIET.load(Ordering::Relaxed) {
+        if QUIET.load(Ordering::Relaxed) || ramp::search::panic_is_caught() {
             return;
         }
         let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();

@@ -10,7 +10,7 @@ use ramp::{
 };
 
 use super::{
-    args::{BudgetArgs, DeviceArgs, PrecisionArgs, SearchArgs, at_least},
+    args::{BudgetArgs, DevicesArgs, PrecisionArgs, SearchArgs, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "STEPS", num_args = 0..=1, default_missing_value = "200", value_parser = at_least(1))]
     learn_rounding: Option<usize>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: DevicesArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
     /// Save the trained policy.
@@ -150,7 +150,7 @@ pub(crate) fn run(args: Args) -> Result {
     args.check()?;
     let outputs = [Some(&args.output), args.save_policy.as_ref(), args.log.as_ref(), args.json.as_ref()];
     outputs.into_iter().flatten().try_for_each(|path| output::check_writable(path))?;
-    let device = args.device.device.open()?;
+    let (device, others) = args.device.open()?;
     let budget = args.budget.given().unwrap_or(DEFAULT_BUDGET);
     let defaults = QuantizeOptions::new(args.model, args.output, budget, device);
     let actions = args.search.actions()?;
@@ -179,6 +179,7 @@ pub(crate) fn run(args: Args) -> Result {
         calibration_tokens: args.search.calibration_tokens,
         reward_text: args.search.reward.text(),
         report_tokens: args.search.report_tokens,
+        others,
         ..defaults
     };
 

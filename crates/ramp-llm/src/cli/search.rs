@@ -22,7 +22,7 @@ use ramp::{
 };
 
 use super::{
-    args::{DeviceArgs, FixedArgs, PrecisionArgs, ReportArgs, RewardArgs, RoundingArg, at_least},
+    args::{DevicesArgs, FixedArgs, PrecisionArgs, ReportArgs, RewardArgs, RoundingArg, at_least},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -110,7 +110,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOKENS", default_value_t = 32_768, value_parser = at_least(1))]
     report_tokens: usize,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: DevicesArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
     #[command(flatten)]
@@ -227,7 +227,7 @@ impl Args {
             selection_tokens: self.selection_tokens,
             report_tokens: self.report_tokens,
         };
-        let device = self.device.device.open()?;
+        let (device, others) = self.device.open()?;
         let defaults = SearchOptions::new(self.model, allocators, self.budgets, device);
         Ok(SearchOptions {
             seeds: self.seeds,
@@ -248,6 +248,7 @@ impl Args {
                 FeaturesArg::Original => FeatureSource::Original,
             },
             precision: self.precision.precision,
+            others,
             ..defaults
         })
     }
@@ -276,7 +277,16 @@ pub(crate) fn run(args: Args) -> Result {
                 None => "interrupted; nothing was kept without --log".into(),
             }));
         }
-        other => other?,
+        Err(error) => {
+            return Err(match (Failure::from(error), &options.log) {
+                (Failure::Device(why), Some(log)) => Failure::Device(format!(
+                    "{why}; what was finished is in {}, and the same command goes on",
+                    log.display()
+                )),
+                (failure, _) => failure,
+            });
+        }
+        Ok(report) => report,
     };
     #[cfg(feature = "figures")]
     if let Some(plot) = &plot {

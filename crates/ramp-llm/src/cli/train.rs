@@ -10,7 +10,7 @@ use ramp::{
 };
 
 use super::{
-    args::{DeviceArgs, StudyArgs, at_least, parse_bits},
+    args::{DevicesArgs, StudyArgs, at_least, parse_bits},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -52,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: DevicesArgs,
     /// Write what the policy reaches on the models that it learnt from as JSON.
     #[arg(long, value_name = "REPORT")]
     json: Option<PathBuf>,
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result {
         }
         AgentArg::Regressor => Student::Regressor { norm: Normalisation::PerModel },
     };
-    let settings = args.study.settings(args.device.device.open()?)?;
+    let settings = args.study.settings(args.device.open()?)?;
     let options = PolicyTraining {
         models: args.models.clone(),
         budgets: args.budgets.iter().map(|&bits| Budget::BitsPerWeight(bits)).collect(),
@@ -121,6 +121,9 @@ pub(crate) fn run(args: &Args) -> Result {
         Failure::Interrupted(_) => Failure::Interrupted(
             "interrupted; the same command goes on from the last checkpoint, if there is one".into(),
         ),
+        Failure::Device(why) => Failure::Device(format!(
+            "{why}; the same command goes on from the last checkpoint, if there is one"
+        )),
         other => other,
     })?;
     if let Some(path) = &args.json {

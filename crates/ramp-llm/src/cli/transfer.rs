@@ -9,7 +9,7 @@ use ramp::{
 };
 
 use super::{
-    args::{DeviceArgs, ReportArgs, StudyArgs, at_least, parse_bits},
+    args::{DevicesArgs, ReportArgs, StudyArgs, at_least, parse_bits},
     failure::{Failure, Result},
     output,
     progress::Progress,
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     study: StudyArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: DevicesArgs,
     #[command(flatten)]
     report: ReportArgs,
 }
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result {
         targets: args.models.clone(),
         budgets: args.bpw.iter().map(|&bits| Budget::BitsPerWeight(bits)).collect(),
         controls: TransferOptions { random: args.random, shuffles: args.shuffles, seed: args.study.seed },
-        settings: args.study.settings(args.device.device.open()?)?,
+        settings: args.study.settings(args.device.open()?)?,
     };
     let mut progress = Progress::start("load");
     let report = transfer_policy(&options, &mut |step| progress.step(step))?;

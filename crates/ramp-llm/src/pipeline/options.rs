@@ -8,6 +8,8 @@ use ramp_quant::{Budget, FoldConfig, GptqConfig, LearnConfig, Rounding};
 use ramp_search::{ActionSet, Fixed, Mode, reward::RewardText};
 use serde::{Deserialize, Serialize};
 
+use super::fleet::NamedDevice;
+
 /// Which search finds the allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -83,6 +85,8 @@ pub struct QuantizeOptions {
     pub learn: Option<LearnConfig>,
     /// Where the model runs.
     pub device: Device,
+    /// More devices that evaluate allocations beside the first one. All else runs on the first.
+    pub others: Vec<NamedDevice>,
     /// What the model's blocks compute in. What is quantized are the f32 weights, whichever it is.
     pub precision: Precision,
     /// Where the agent's networks run. They are small: the CPU, where it is built in, else the model's device.
@@ -126,6 +130,7 @@ impl QuantizeOptions {
             learn: None,
             agent_device: agent_device(&device),
             device,
+            others: Vec::new(),
             precision: Precision::F32,
             policy: None,
             save_policy: None,

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use ramp_eval::Windows;
 use ramp_gguf::Metadata;
 use ramp_model::{CalibrationStats, CausalLm, ModelFiles};
 use ramp_quant::{Budget, fold};
-use ramp_search::{Problem, Progress, Stage, WeightBank};
+use ramp_search::{Evaluator, Problem, Progress, Replica, Stage, WeightBank};
 
 use super::{
+    fleet::replicas,
     options::QuantizeOptions,
     run::{Step, StepFn, calibrate},
     text::TextSplit,
@@ -63,7 +65,7 @@ impl Prepared {
     }
 
     /// Every matrix in every format.
-    pub(super) fn bank(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<WeightBank> {
+    fn bank(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<WeightBank> {
         Ok(WeightBank::build(
             &self.model,
             &self.stats,
@@ -71,6 +73,29 @@ impl Prepared {
             settings.rounding,
             &mut |p: Progress| progress(step(p)),
         )?)
+    }
+}
+
+/// A bank with copies of it and of its model on the other devices.
+#[derive(Debug)]
+pub(super) struct Banks {
+    bank: WeightBank,
+    others: Vec<Replica>,
+}
+
+impl Prepared {
+    /// Every matrix in every format, on every device.
+    pub(super) fn banks(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Banks> {
+        let bank = self.bank(settings, progress)?;
+        // What was lost already is in the log: these reports have no warnings.
+        let others = replicas(&settings.others, &self.model, &bank, &self.problems[0], &mut Vec::new())?;
+        Ok(Banks { bank, others })
+    }
+
+    /// Scores on some windows.
+    pub(super) fn evaluator<'a>(&'a self, banks: &'a Banks, windows: &Windows) -> Result<Evaluator<'a>> {
+        let Banks { bank, others } = banks;
+        Ok(Evaluator::with_replicas(&self.model, &self.problems[0], bank, windows.clone(), others)?)
     }
 }
 

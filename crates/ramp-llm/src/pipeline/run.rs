@@ -15,6 +15,7 @@ use ramp_search::{
 use sha2::{Digest, Sha256};
 
 use super::{
+    fleet::{lost, replicas},
     learn::Learned,
     metadata::{Made, Making},
     options::{AllocatorKind, QuantizeOptions},
@@ -104,7 +105,10 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     };
     warnings.extend(staged(&bank));
     clock.lap("encode");
-    let evaluator = Evaluator::new(&computing, &problem, &bank, text.search.clone())?;
+    // A single score is not worth a copy of everything.
+    let others: &[_] = if searches { &options.others } else { &[] };
+    let others = replicas(others, &computing, &bank, &problem, &mut warnings)?;
+    let evaluator = Evaluator::with_replicas(&computing, &problem, &bank, text.search.clone(), &others)?;
     let mut context = SearchContext::new(evaluator, &features);
 
     let mut candidates = Vec::new();
@@ -177,6 +181,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         candidate(allocator, &found);
     }
     let tokens_forwarded = context.evaluator.tokens_forwarded() + text.calibration.n_tokens();
+    warnings.extend(lost(&context.evaluator));
     clock.lap("search");
 
     // A file that fails its budget must not exist.

@@ -25,6 +25,7 @@ pub use self::{
     report::{BudgetSummary, FoundRun, SearchReport, SearchRun, SearchSummary, Selected},
 };
 use super::{
+    fleet::{lost, replicas},
     metadata::Making,
     prepare::step,
     report::Quality,
@@ -95,11 +96,13 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     let exported = exported.as_ref().unwrap_or(&bank);
     clock.lap("encode");
 
+    let mut warnings = split.warnings.clone();
+    let others = replicas(&options.others, &computing, &bank, first, &mut warnings)?;
     let mut runner = Runner {
         options,
         config: &config,
         model_name: files.name(),
-        evaluator: Evaluator::new(&computing, first, &bank, split.search.clone())?,
+        evaluator: Evaluator::with_replicas(&computing, first, &bank, split.search.clone(), &others)?,
         held_out: HeldOut {
             base: &base,
             model: &computing,
@@ -125,7 +128,7 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     let base_perplexity = runner.held_out.base_perplexity(progress)?;
     clock.lap("evaluate");
 
-    let mut warnings = split.warnings.clone();
+    warnings.extend(lost(&runner.evaluator));
     let reward_on_test_text = options.texts.reward_text.split == RewardSplit::Test;
     if reward_on_test_text {
         warnings.push(REWARDED_ON_TEST.into());

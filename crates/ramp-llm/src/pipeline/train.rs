@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use ramp_quant::Budget;
-use ramp_search::{
-    Checkpoint, Evaluator, ModelFeatures, Progress, SearchContext, Student, TrainModel, TrainOutcome,
-};
+use ramp_search::{Checkpoint, ModelFeatures, Progress, SearchContext, Student, TrainModel, TrainOutcome};
 use serde::Serialize;
 
 use super::{
@@ -66,16 +64,16 @@ pub fn train_policy(options: &PolicyTraining, progress: &mut StepFn<'_>) -> Resu
     let mut prepared = Vec::new();
     for path in &options.models {
         let model = Prepared::new(path, &options.budgets, settings, needs_gram(settings.rounding), progress)?;
-        let bank = model.bank(settings, progress)?;
-        prepared.push((model, bank));
+        let banks = model.banks(settings, progress)?;
+        prepared.push((model, banks));
     }
     let features: Vec<ModelFeatures<'_>> = prepared
         .iter()
         .map(|(model, _)| ModelFeatures::new(&model.model, &model.stats, &model.problems[0]))
         .collect();
     let mut models = Vec::new();
-    for ((model, bank), features) in prepared.iter().zip(&features) {
-        let evaluator = Evaluator::new(&model.model, &model.problems[0], bank, model.text.search.clone())?;
+    for ((model, banks), features) in prepared.iter().zip(&features) {
+        let evaluator = model.evaluator(banks, &model.text.search)?;
         models.push(TrainModel {
             name: model.name.clone(),
             context: SearchContext::new(evaluator, features),

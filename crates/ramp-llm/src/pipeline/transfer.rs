@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Instant};
 
 use ramp_quant::Budget;
 use ramp_search::{
-    Evaluator, LookupTable, ModelFeatures, Policy, Progress, SearchContext, Transfer, TransferOptions,
-    knapsack, transfer,
+    LookupTable, ModelFeatures, Policy, Progress, SearchContext, Transfer, TransferOptions, knapsack,
+    transfer,
 };
 use serde::Serialize;
 
@@ -96,11 +96,11 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
         if needs_gram(settings.rounding) {
             target = target.with_gram(settings, progress)?;
         }
-        let bank = target.bank(settings, progress)?;
+        let banks = target.banks(settings, progress)?;
         let first = &target.problems[0];
         let features = ModelFeatures::new(&target.model, &target.stats, first);
-        let evaluator = Evaluator::new(&target.model, first, &bank, target.text.search.clone())?;
-        let judge = Evaluator::new(&target.model, first, &bank, target.text.report.clone())?;
+        let evaluator = target.evaluator(&banks, &target.text.search)?;
+        let judge = target.evaluator(&banks, &target.text.report)?;
         let mut known = None;
         let mut budgets = Vec::new();
         for (problem, lookup) in target.problems.iter().zip(&lookups) {
@@ -116,7 +116,7 @@ pub fn transfer_policy(options: &PolicyTransfer, progress: &mut StepFn<'_>) -> R
             known = context.measurement().cloned();
         }
         let scored_tokens = target.text.report.n_tokens();
-        targets.push(TargetReport { model: target.name, budgets, zero_shot_seconds, scored_tokens });
+        targets.push(TargetReport { model: target.name.clone(), budgets, zero_shot_seconds, scored_tokens });
     }
     let kinds = policies.iter().map(|(_, policy)| policy.kind().name()).collect();
     Ok(TransferReport { policies: options.policies.clone(), kinds, targets })
@@ -130,10 +130,10 @@ fn lookup_tables(
 ) -> Result<Vec<LookupTable>> {
     let gram = needs_gram(settings.rounding);
     let source = Prepared::new(&options.source, &options.budgets, settings, gram, progress)?;
-    let bank = source.bank(settings, progress)?;
+    let banks = source.banks(settings, progress)?;
     let first = &source.problems[0];
     let features = ModelFeatures::new(&source.model, &source.stats, first);
-    let evaluator = Evaluator::new(&source.model, first, &bank, source.text.search.clone())?;
+    let evaluator = source.evaluator(&banks, &source.text.search)?;
     let sensitivity =
         SearchContext::new(evaluator, &features).sensitivity(&mut |p: Progress| progress(step(p)))?;
     let table = |problem| LookupTable::new(problem, &knapsack(problem, &sensitivity));

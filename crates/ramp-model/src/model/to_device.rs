@@ -63,7 +63,8 @@ impl Norm {
     }
 }
 
-fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Result<Tensor<D>> {
+/// A tensor on another device, through host memory.
+pub(crate) fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Result<Tensor<D>> {
     let data = tensor.clone().try_into_data().map_err(Error::device)?;
     Ok(Tensor::from_data(data, device))
 }

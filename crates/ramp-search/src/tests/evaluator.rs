@@ -15,15 +15,15 @@ use crate::{
 
 const CTX: usize = 64;
 
-struct Nano {
-    model: CausalLm,
-    problem: Problem,
-    bank: WeightBank,
-    windows: Windows,
+pub(super) struct Nano {
+    pub(super) model: CausalLm,
+    pub(super) problem: Problem,
+    pub(super) bank: WeightBank,
+    pub(super) windows: Windows,
 }
 
 impl Nano {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/nano"));
         let files = ModelFiles::open(folder).unwrap();
         let model = files.load(&Device::flex()).unwrap();
@@ -40,11 +40,11 @@ impl Nano {
         Problem::new(model.config(), &Metadata::new(), &ActionSet::paper(), budget).unwrap()
     }
 
-    fn evaluator(&self) -> Evaluator<'_> {
+    pub(super) fn evaluator(&self) -> Evaluator<'_> {
         Evaluator::new(&self.model, &self.problem, &self.bank, self.windows.clone()).unwrap()
     }
 
-    fn slot(&self, id: LayerId) -> usize {
+    pub(super) fn slot(&self, id: LayerId) -> usize {
         self.problem.slots().iter().position(|slot| slot.id == id).unwrap()
     }
 
@@ -96,8 +96,15 @@ fn fewer_kept_streams_make_longer_passes_and_the_same_scores() {
     let head = nano.problem.slots().len() - 1;
     let mut spent = Vec::new();
     for kept in [n_blocks + 1, 2, 1, 0] {
-        let forward =
-            ModelForward::within(kept * stream, &nano.model, &nano.bank, nano.windows.clone()).unwrap();
+        let forward = ModelForward::within(
+            kept * stream,
+            &nano.model,
+            &nano.problem,
+            &nano.bank,
+            nano.windows.clone(),
+            &[],
+        )
+        .unwrap();
         let mut evaluator = Evaluator::of(&nano.problem, &nano.bank, Box::new(forward));
         evaluator.score(&uniform(&nano.problem)).unwrap();
         let before = *evaluator.ledger();

@@ -4,6 +4,8 @@
 //! format costs, and for pairs of layers a share of the geometric mean of their costs on top. Windows differ in what
 //! they think of each layer, and agree with the formula on average.
 
+use std::ops::Range;
+
 use ramp_embed::{FeatureConfig, FeatureTable};
 use ramp_gguf::Metadata;
 use ramp_model::ModelConfig;
@@ -13,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     ActionSet, Error, Evaluator, Features, Problem, Result, SearchContext, Sensitivity, WeightBank,
-    forward::{Forward, Sums},
+    forward::{Forward, Losses},
 };
 
 const WINDOWS: [usize; 4] = [1, 1, 2, 4];
@@ -110,13 +112,11 @@ impl Formula {
         own + pairs.sum::<f64>()
     }
 
-    fn add(&self, part: usize, into: &mut Sums, kld: impl Fn(usize) -> f64) {
+    fn losses(&self, part: usize, kld: impl Fn(usize) -> f64) -> Losses {
         let first: usize = WINDOWS[..part].iter().sum();
-        for window in first..first + WINDOWS[part] {
-            let kld = kld(window);
-            into.kld.extend([kld; WINDOW_TOKENS]);
-            into.nll.extend([3.0 + kld; WINDOW_TOKENS]);
-        }
+        let klds = (first..first + WINDOWS[part]).flat_map(|window| [kld(window); WINDOW_TOKENS]);
+        let kld: Vec<f64> = klds.collect();
+        Losses { nll: kld.iter().map(|kld| 3.0 + kld).collect(), kld }
     }
 }
 
@@ -133,38 +133,30 @@ impl Forward for Formula {
         WINDOWS.iter().sum::<usize>() * WINDOW_TOKENS
     }
 
-    fn cost(&self, _problem: &Problem, part: usize, _choices: &[usize]) -> usize {
+    fn cost(&self, part: usize, _choices: &[usize]) -> usize {
         WINDOWS[part] * WINDOW_TOKENS
     }
 
-    fn allocation(&mut self, _: &Problem, part: usize, choices: &[usize], into: &mut Sums) -> Result<()> {
-        self.add(part, into, |window| self.kld(window, choices));
-        Ok(())
+    fn allocation(&mut self, parts: Range<usize>, choices: &[usize]) -> Vec<Result<Losses>> {
+        parts.map(|part| Ok(self.losses(part, |window| self.kld(window, choices)))).collect()
     }
 
-    fn single_cost(&self, _problem: &Problem, part: usize, _slot: usize) -> usize {
+    fn single_cost(&self, part: usize, _slot: usize) -> usize {
         WINDOWS[part] * WINDOW_TOKENS
     }
 
-    fn single(
-        &mut self,
-        _: &Problem,
-        part: usize,
-        slot: usize,
-        choice: usize,
-        into: &mut Sums,
-    ) -> Result<()> {
-        self.add(part, into, |window| self.opinions[window][slot] * self.costs[slot][choice]);
-        Ok(())
+    fn single(&mut self, parts: Range<usize>, slot: usize, choice: usize) -> Vec<Result<Losses>> {
+        let kld = |window: usize| self.opinions[window][slot] * self.costs[slot][choice];
+        parts.map(|part| Ok(self.losses(part, kld))).collect()
     }
 
     fn pin(&mut self, _choices: Option<&[usize]>) {}
 
-    fn fetch_cost(&self, _problem: &Problem) -> usize {
+    fn fetch_cost(&self) -> usize {
         0
     }
 
-    fn fetch(&mut self, _problem: &Problem) -> Result<()> {
+    fn fetch(&mut self) -> Result<()> {
         Ok(())
     }
 

@@ -5,7 +5,11 @@ use std::fs;
 use burn::tensor::Device;
 
 use super::*;
-use crate::{AgentConfig, test_bench::Bench};
+use crate::{
+    AgentConfig,
+    test_bench::Bench,
+    tests::devices::{Death, mortal_on},
+};
 
 /// A configuration of some seconds.
 fn small(config: WalkSearchConfig) -> WalkSearchConfig {
@@ -43,6 +47,20 @@ fn run(
     train(&mut models, &options, &mut |p| {
         !(p.stage == Stage::Episodes && stop_after.is_some_and(|episode| p.done >= episode))
     })
+}
+
+/// As [`run`], on a device that dies after some orders.
+fn run_until_lost(bench: &Bench, student: Student, checkpoint: Checkpoint, life: usize) -> Result<Trained> {
+    let features = bench.features();
+    let (model, problem, bank, windows) = (&bench.model, &bench.problem, &bench.bank, &bench.windows);
+    let evaluator = mortal_on(model, problem, bank, windows, &[life], Death::Panic)?;
+    let mut models = [TrainModel {
+        name: "nano".into(),
+        context: SearchContext::new(evaluator, &features),
+        problems: vec![bench.at(3.8), bench.at(4.5)],
+    }];
+    let options = TrainOptions { student, device: Device::flex(), checkpoint: Some(checkpoint), log: None };
+    train(&mut models, &options, &mut |_| true)
 }
 
 fn bytes(trained: &Trained) -> Vec<u8> {
@@ -83,6 +101,25 @@ fn an_interrupted_training_ends_as_one_that_was_not() {
             assert_eq!(outcome.budget, log.budget);
         }
     }
+}
+
+#[test]
+fn a_training_that_lost_its_device_goes_on() {
+    let bench = Bench::nano();
+    let config = small(WalkSearchConfig::discrete(3));
+    let student = || Student::Agent(config.clone());
+    let whole = run(bench, student(), None, None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    // The periodic checkpoint is never reached.
+    let checkpoint = Checkpoint { path: dir.path().join("p.partial"), every: 100 };
+    // The unquantized model, every matrix alone, uniform and knapsack for each budget, and some episodes.
+    let life = 1 + bench.problem.slots().len() + 4 + 4;
+    let error = run_until_lost(bench, student(), checkpoint.clone(), life).unwrap_err();
+    assert!(error.is_device(), "{error}");
+    let resumed = run(bench, student(), Some(checkpoint), None).unwrap();
+    assert!((1..7).contains(&resumed.resumed), "{}", resumed.resumed);
+    assert_eq!(resumed.logs, whole.logs);
+    assert!(bytes(&resumed) == bytes(&whole), "the policies differ");
 }
 
 #[test]

@@ -12,7 +12,10 @@ use ramp_search::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::super::options::{agent_device, fold_of_mode};
+use super::super::{
+    fleet::NamedDevice,
+    options::{agent_device, fold_of_mode},
+};
 
 /// A search that can be compared with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,6 +199,8 @@ pub struct SearchOptions {
     pub rounding: Rounding,
     /// Where the model runs.
     pub device: Device,
+    /// More devices that evaluate allocations beside the first one. All else runs on the first.
+    pub others: Vec<NamedDevice>,
     /// What the model's blocks compute in.
     pub precision: Precision,
     /// Where agents' networks run.
@@ -268,6 +273,7 @@ impl SearchOptions {
             rounding: Rounding::Gptq(GptqConfig::default()),
             agent_device: agent_device(&device),
             device,
+            others: Vec::new(),
             precision: Precision::F32,
         }
     }
