@@ -1,8 +1,8 @@
 //! A whole search on a Llama of random weights: bank, sensitivities, episodes. How long it takes on a shape that no file
 //! is needed for; what it finds means nothing.
 //!
-//! `random_search [--device cuda:0] [--precision bf16] [--blocks 32] [--tokens 16384] [--ctx 2048] [--episodes 200]
-//! [--calibration 8192]`. The width is Llama-2-7B's; with 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to
+//! `random_search [--device cuda:0[,cuda:1...]] [--precision bf16] [--blocks 32] [--tokens 16384] [--ctx 2048] [--episodes 200]
+//! [--calibration 8192]`. All devices evaluate, the first does the rest. The width is Llama-2-7B's; with 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to
 //! nearest.
 #![allow(clippy::print_stdout, reason = "a program at the command line")]
 
@@ -18,7 +18,7 @@ use ramp::{
     quant::{Budget, Rounding},
     search::{
         ActionSet, Allocator, BankSource, Evaluator, MeasuredKnapsack, Mode, ModelFeatures, Problem,
-        Progress, Sac, SacSearchConfig, SearchContext, WeightBank,
+        Progress, Replica, Sac, SacSearchConfig, SearchContext, WeightBank,
     },
 };
 use random_model::{Random, llama, open, tokens};
@@ -29,7 +29,9 @@ const EVERY: f64 = 10.0;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
     let option = |name: &str, default: &str| random_model::option(&args, name, default);
-    let (device, cpu) = (open(&option("--device", "cpu"))?, open("cpu")?);
+    let names = option("--device", "cpu");
+    let mut names = names.split(',');
+    let (device, cpu) = (open(names.next().unwrap_or("cpu"))?, open("cpu")?);
     let precision: Precision = option("--precision", "f32").parse()?;
     let config = llama(option("--blocks", "32").parse()?);
     let ctx: usize = option("--ctx", "2048").parse()?;
@@ -63,7 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     lap("bank");
 
     let features = ModelFeatures::new(&weights, &stats, &problem);
-    let evaluator = Evaluator::new(&model, &problem, &bank, windows(n_tokens)?)?;
+    let replicas = names.map(|name| Ok(Replica::new(name, &open(name)?, &model, &bank, &problem)?));
+    let replicas = replicas.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    lap("copies");
+    let evaluator = Evaluator::with_replicas(&model, &problem, &bank, windows(n_tokens)?, &replicas)?;
     let mut context = SearchContext::new(evaluator, &features);
     lap("unquantized model");
     let mut shown = Instant::now();
@@ -80,7 +85,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     lap("sensitivities and knapsack");
 
     let search = SacSearchConfig { episodes, ..SacSearchConfig::new(Mode::Sound, 1) };
-    Sac::new(search, cpu, "random".into()).allocate(&mut context, &mut progress)?;
+    let found = Sac::new(search, cpu, "random".into()).allocate(&mut context, &mut progress)?;
+    println!("KL divergence {} nats", found.score.kld);
     println!("{} tokens forwarded", context.evaluator.tokens_forwarded() - forwarded);
     lap(&format!("{episodes} episodes"));
     println!("all: {:.1} s", all.elapsed().as_secs_f64());

@@ -26,7 +26,11 @@ pub(crate) fn open(name: &str) -> Result<Device, String> {
         #[cfg(feature = "flex")]
         "cpu" => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" | "cuda:0" => Ok(Device::cuda(0)),
+        "cuda" => Ok(Device::cuda(0)),
+        #[cfg(feature = "cuda")]
+        _ if name.strip_prefix("cuda:").is_some_and(|index| index.parse::<usize>().is_ok()) => {
+            Ok(Device::cuda(name["cuda:".len()..].parse().unwrap_or_default()))
+        }
         _ => Err(format!("no device `{name}` in this build")),
     }
 }
