@@ -26,10 +26,11 @@ pub(crate) fn open(name: &str) -> Result<Device, String> {
         #[cfg(feature = "flex")]
         "cpu" => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(0)),
+        "cuda" => Ok(Device::cuda(0_usize)),
         #[cfg(feature = "cuda")]
-        _ if name.strip_prefix("cuda:").is_some_and(|index| index.parse::<usize>().is_ok()) => {
-            Ok(Device::cuda(name["cuda:".len()..].parse().unwrap_or_default()))
+        _ if name.starts_with("cuda:") => {
+            let index: usize = name["cuda:".len()..].parse().map_err(|error| format!("`{name}`: {error}"))?;
+            Ok(Device::cuda(index))
         }
         _ => Err(format!("no device `{name}` in this build")),
     }
