@@ -52,7 +52,7 @@ pub(crate) fn run(ablate: &Ablate) -> Result {
         model: args.model.clone(),
         texts: args.texts.options()?,
         rounding: args.rounding.into(),
-        device: args.device.device.open()?,
+        device: args.device.open()?,
     };
     let mut progress = Progress::start("load");
     let rows = ablate_folding(&options, &mut |step| progress.step(step))?;

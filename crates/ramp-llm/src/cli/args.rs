@@ -1,6 +1,9 @@
 //! Arguments that several commands share.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use burn::tensor::Device;
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
@@ -274,13 +277,39 @@ impl ReportArgs {
 pub(crate) struct DeviceArgs {
     /// Where the model runs: cpu, or cuda:N in a build with --features cuda.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceArg::from_str)]
-    pub(crate) device: DeviceArg,
+    device: DeviceArg,
+    /// File with the token of remote devices; without it, the variable RAMP_TOKEN.
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl DeviceArgs {
+    /// The device.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) fn open(&self) -> Result<Device> {
+        self.device.open(self.token_file())
+    }
+
+    #[cfg(feature = "remote")]
+    fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[allow(clippy::unused_self, reason = "there is one in builds with remote devices")]
+    const fn token_file(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// `--device` of commands that search.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DevicesArgs {
-    /// Where the model runs: cpu, or cuda:N in a build with --features cuda. Of several devices, as cuda:0,cuda:1 or
+    /// Where the model runs: cpu, cuda:N in a build with --features cuda, or
+    /// ws://HOST:PORT, where ramp serve runs, with --features remote. Of several devices, as cuda:0,cuda:1 or
     /// cuda:all, each evaluates a part of the text for every allocation; all else is done by the first. One that fails in
     /// a search is left out, and the others do its part.
     #[arg(
@@ -288,6 +317,10 @@ pub(crate) struct DevicesArgs {
         value_parser = DeviceArg::from_str
     )]
     devices: Vec<DeviceArg>,
+    /// File with the token of remote devices; without it, the variable RAMP_TOKEN.
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 impl DevicesArgs {
@@ -296,7 +329,18 @@ impl DevicesArgs {
     /// # Errors
     /// When one cannot be used or is named twice.
     pub(crate) fn open(&self) -> Result<(Device, Vec<NamedDevice>)> {
-        open_all(&self.devices)
+        open_all(&self.devices, self.token_file())
+    }
+
+    #[cfg(feature = "remote")]
+    fn token_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[allow(clippy::unused_self, reason = "there is one in builds with remote devices")]
+    const fn token_file(&self) -> Option<&Path> {
+        None
     }
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let windows = protocol
         .windows(&tokenizer.encode_plain(&text)?, tokenizer.leading_bos())
         .map_err(|error| ramp::Error::Text { path: args.text.clone(), why: error.to_string() })?;
-    let device = args.device.device.open()?;
+    let device = args.device.open()?;
 
     let mut progress = Progress::start("load");
     let model = files.load(&device)?;

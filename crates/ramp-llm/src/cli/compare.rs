@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result {
     }
     let texts = args.texts.options()?;
     args.report.check()?;
-    let device = args.device.device.open()?;
+    let device = args.device.open()?;
     let (model, methods) = (args.model.clone(), args.methods.clone());
     let options = CompareOptions { model, methods, texts, device };
     let mut progress = Progress::start("load");

@@ -1,6 +1,6 @@
 //! `--device`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
 use burn::tensor::Device;
 use ramp::pipeline::NamedDevice;
@@ -16,13 +16,16 @@ pub(crate) enum DeviceArg {
     Cuda(usize),
     /// Every NVIDIA GPU.
     EveryCuda,
+    /// What `ramp serve` serves at that address, such as `ws://10.0.0.2:3000`.
+    Remote(String),
 }
 
 impl FromStr for DeviceArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("unknown device `{text}`, expected cpu, cuda, cuda:N or cuda:all");
+        let unknown =
+            || format!("unknown device `{text}`, expected cpu, cuda, cuda:N, cuda:all or ws://HOST:PORT");
         if text.contains(',') {
             // Commands that take several split them before.
             return Err(format!("`{text}`: this command takes one device"));
@@ -33,6 +36,12 @@ impl FromStr for DeviceArg {
             Some(("cuda", "all")) => Ok(Self::EveryCuda),
             Some(("cuda", index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
                 index.parse().map(Self::Cuda).map_err(|_| unknown())
+            }
+            Some(("ws", address)) => {
+                let (host, port) =
+                    address.strip_prefix("//").and_then(|at| at.rsplit_once(':')).ok_or_else(unknown)?;
+                let good = !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok();
+                if good { Ok(Self::Remote(text.to_owned())) } else { Err(unknown()) }
             }
             _ => Err(unknown()),
         }
@@ -45,6 +54,7 @@ impl fmt::Display for DeviceArg {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
             Self::EveryCuda => f.write_str("cuda:all"),
+            Self::Remote(address) => f.write_str(address),
         }
     }
 }
@@ -54,8 +64,9 @@ impl DeviceArg {
     ///
     /// # Errors
     /// When this build has no such backend, or the driver or the device is missing; when it is several devices.
-    pub(crate) fn open(&self) -> Result<Device> {
+    pub(crate) fn open(&self, token_file: Option<&Path>) -> Result<Device> {
         match self {
+            Self::Remote(address) => remote(address, token_file),
             Self::Cpu => cpu(),
             Self::Cuda(index) => cuda(*index),
             Self::EveryCuda => Err(Failure::User(format!("--device {self}: this command takes one device"))),
@@ -75,7 +86,7 @@ impl DeviceArg {
 ///
 /// # Errors
 /// As [`DeviceArg::open`] for any of them; when one is named twice.
-pub(crate) fn open_all(args: &[DeviceArg]) -> Result<(Device, Vec<NamedDevice>)> {
+pub(crate) fn open_all(args: &[DeviceArg], token_file: Option<&Path>) -> Result<(Device, Vec<NamedDevice>)> {
     let mut named: Vec<DeviceArg> = Vec::new();
     for arg in args {
         for device in arg.each()? {
@@ -88,9 +99,37 @@ pub(crate) fn open_all(args: &[DeviceArg]) -> Result<(Device, Vec<NamedDevice>)>
     let Some((first, others)) = named.split_first() else {
         return Err(Failure::User("--device: names no device".into()));
     };
-    let first = first.open()?;
-    let others = others.iter().map(|arg| Ok(NamedDevice { name: arg.to_string(), device: arg.open()? }));
+    let first = first.open(token_file)?;
+    let others =
+        others.iter().map(|arg| Ok(NamedDevice { name: arg.to_string(), device: arg.open(token_file)? }));
     Ok((first, others.collect::<Result<_>>()?))
+}
+
+#[cfg(not(feature = "remote"))]
+fn remote(address: &str, _token_file: Option<&Path>) -> Result<Device> {
+    Err(Failure::User(format!(
+        "--device {address}: this `ramp` was built without remote devices; rebuild with --features remote"
+    )))
+}
+
+#[cfg(feature = "remote")]
+fn remote(address: &str, token_file: Option<&Path>) -> Result<Device> {
+    use burn::{remote::RemoteHost, tensor::Tensor};
+
+    let token = super::token::Token::required(token_file)?;
+    let fail = |why: String| Failure::Device(format!("--device {address}: {why}"));
+    let host = RemoteHost::websocket(address).with_credential(token.text());
+    let probe = super::panics::quietly(|| {
+        let device = Device::remote_options(&host).init().map_err(|why| why.to_string())?;
+        let sum = Tensor::<1>::from_data([1.0_f32, 2.0], &device).sum();
+        let sum = sum.try_into_vec_as::<f32>().map_err(|error| format!("{error:?}"))?;
+        Ok((device, sum))
+    });
+    match probe.and_then(|result| result) {
+        Ok((device, sum)) if sum == [3.0] => Ok(device),
+        Ok((_, sum)) => Err(fail(format!("1 + 2 gave {sum:?}"))),
+        Err(why) => Err(fail(why)),
+    }
 }
 
 #[cfg(feature = "flex")]
@@ -180,10 +219,16 @@ mod tests {
         assert_eq!("cuda".parse(), Ok(DeviceArg::Cuda(0)));
         assert_eq!("cuda:12".parse(), Ok(DeviceArg::Cuda(12)));
         assert_eq!("cuda:all".parse(), Ok(DeviceArg::EveryCuda));
+        assert_eq!("ws://[::1]:80".parse(), Ok(DeviceArg::Remote("ws://[::1]:80".into())));
         for bad in [
             "",
             "gpu",
             "cpu,cuda",
+            "ws://",
+            "ws://h",
+            "ws:h:1",
+            "ws://h:1/x",
+            "wss://h:1",
             "cpu:0",
             "cuda:",
             "cuda:-1",
@@ -198,18 +243,18 @@ mod tests {
 
     #[test]
     fn several_devices_are_different_ones() {
-        let twice = open_all(&[DeviceArg::Cpu, DeviceArg::Cpu]).unwrap_err();
+        let twice = open_all(&[DeviceArg::Cpu, DeviceArg::Cpu], None).unwrap_err();
         assert_eq!(twice, Failure::User("--device cpu: is named twice".into()));
-        assert!(matches!(open_all(&[]), Err(Failure::User(_))));
-        let one = DeviceArg::EveryCuda.open().unwrap_err();
+        assert!(matches!(open_all(&[], None), Err(Failure::User(_))));
+        let one = DeviceArg::EveryCuda.open(None).unwrap_err();
         assert_eq!(one, Failure::User("--device cuda:all: this command takes one device".into()));
     }
 
     #[cfg(feature = "flex")]
     #[test]
     fn the_cpu_is_always_there() {
-        assert!(DeviceArg::Cpu.open().is_ok());
-        let (_, others) = open_all(&[DeviceArg::Cpu]).unwrap();
+        assert!(DeviceArg::Cpu.open(None).is_ok());
+        let (_, others) = open_all(&[DeviceArg::Cpu], None).unwrap();
         assert!(others.is_empty());
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result {
 }
 
 fn opened(device: &DeviceArg) -> std::result::Result<String, String> {
-    match device.open() {
+    match device.open(None) {
         Ok(_) => Ok("computes".into()),
         Err(Failure::User(why) | Failure::Device(why)) => Err(why),
         Err(_) => Err("stopped".into()),
@@ -166,7 +166,8 @@ fn cuda(checks: &mut Vec<Check>, thorough: bool) {
                 .and_then(|about| opened(&DeviceArg::Cuda(index)).map(|_| format!("computes; {about}"))),
             remedy: "another program may hold it",
         });
-        if thorough && let (Ok(gpu), Ok(cpu)) = (DeviceArg::Cuda(index).open(), DeviceArg::Cpu.open()) {
+        if thorough && let (Ok(gpu), Ok(cpu)) = (DeviceArg::Cuda(index).open(None), DeviceArg::Cpu.open(None))
+        {
             checks.extend(thorough::checks(&gpu, &cpu));
         }
     }

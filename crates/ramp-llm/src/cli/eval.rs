@@ -125,7 +125,7 @@ pub(crate) fn run(args: &Args) -> Result {
     if let Some(path) = &args.samples {
         output::check_writable(path)?;
     }
-    let device = args.device.device.open()?;
+    let device = args.device.open()?;
     let precision = args.precision.precision;
     let progress = Progress::start("load");
     let mut run = Run { inputs: &inputs, device, precision, progress, results: Vec::new() };

@@ -19,9 +19,13 @@ mod plan;
 mod progress;
 mod quantize;
 mod search;
+#[cfg(feature = "remote")]
+mod serve;
 mod size;
 mod summary;
 mod table;
+#[cfg(feature = "remote")]
+mod token;
 mod train;
 mod transfer;
 
@@ -66,6 +70,9 @@ enum Command {
     /// Draw the paper's figures from the log of a training run.
     #[cfg(feature = "figures")]
     Figures(figures::Args),
+    /// Serve a device of this machine to runs on other machines.
+    #[cfg(feature = "remote")]
+    Serve(serve::Args),
     /// Check what this machine and this build can run models on, and say what is missing.
     Doctor(doctor::Args),
 }
@@ -98,6 +105,8 @@ pub(crate) fn main() -> ExitCode {
             Command::Inspect(args) => inspect::run(&args),
             #[cfg(feature = "figures")]
             Command::Figures(args) => figures::run(&args),
+            #[cfg(feature = "remote")]
+            Command::Serve(args) => serve::run(&args),
             Command::Doctor(args) => doctor::run(args),
         }
     });

@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> Result {
         return Err(Failure::User(why.into()));
     };
     // The devices that a run with these arguments would have.
-    let device = args.device.device.open()?;
+    let device = args.device.open()?;
     let run = QuantizeOptions::new(args.model, PathBuf::new(), DEFAULT_BUDGET, device);
     let rates = Rates::measure(&run.device, &run.agent_device)?;
     let options = PlanOptions {

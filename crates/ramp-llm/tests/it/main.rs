@@ -10,4 +10,5 @@ mod interrupt;
 mod measure;
 mod policy;
 mod quantize;
+mod remote;
 mod search;
