@@ -189,3 +189,32 @@ fn rewards_on_the_test_text_are_said_and_marked() {
         &["--search-tokens all", "does not read"],
     );
 }
+
+#[test]
+fn codes_are_learned_after_the_search() {
+    let run = |args: &[&str]| {
+        let fixture = Fixture::new();
+        let report = fixture.path("report.json");
+        let mut command = fixture.quantize(&["--allocator", "uniform", "--bpw", "4.2", "--json"]);
+        let summary = succeed(command.arg(&report).args(args));
+        let report: Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+        let file = GgufFile::open(fixture.out()).unwrap();
+        let types: Vec<_> = file.tensors().iter().map(|tensor| tensor.ty).collect();
+        (report, summary, types, Provenance::read(file.metadata()).unwrap())
+    };
+    let (plain, summary, types, _) = run(&[]);
+    assert!(plain["learned"].as_array().unwrap().is_empty() && !summary.contains("learned"), "{summary}");
+    let (learned, summary, same_types, made) = run(&["--learn-rounding", "20"]);
+    assert_eq!(types, same_types);
+    assert_eq!(plain["file_bytes"], learned["file_bytes"]);
+    assert_eq!(made.rounding.as_deref(), Some("gptq+learned"));
+    assert!(made.command.unwrap().contains(" --rounding gptq --learn-rounding 20 "));
+    assert!(summary.contains("learned rounding: squared error of the blocks' outputs"), "{summary}");
+    let blocks = learned["learned"].as_array().unwrap();
+    let sum = |field: &str| blocks.iter().map(|block| block[field].as_f64().unwrap()).sum::<f64>();
+    assert_eq!(blocks.len(), 4);
+    assert!(sum("after") < sum("before"), "{blocks:?}");
+    // What the file decodes to is what was learned, and not the allocation as the search knew it.
+    assert_eq!(plain["uniform"], learned["uniform"]);
+    assert_ne!(learned["after"], learned["uniform"]);
+}
