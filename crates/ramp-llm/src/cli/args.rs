@@ -191,6 +191,8 @@ pub(crate) struct StudyArgs {
     /// Held-out tokens that transfers are scored on, at most.
     #[arg(long, value_name = "TOKENS", default_value_t = 8192, value_parser = at_least(1))]
     report_tokens: usize,
+    #[command(flatten)]
+    precision: PrecisionArgs,
 }
 
 impl StudyArgs {
@@ -215,6 +217,7 @@ impl StudyArgs {
             actions,
             rounding: self.rounding.into(),
             seed: self.seed,
+            precision: self.precision.precision,
             ctx: self.ctx,
             calibration_tokens: self.calibration_tokens,
             reward_text: RewardText {
@@ -272,16 +275,36 @@ impl ReportArgs {
     }
 }
 
+/// `--token-file`.
+#[derive(Clone, Debug, Args)]
+struct TokenArgs {
+    /// File with the token of remote devices; without it, the variable RAMP_TOKEN.
+    #[cfg(feature = "remote")]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenArgs {
+    #[cfg(feature = "remote")]
+    fn file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
+    }
+
+    #[cfg(not(feature = "remote"))]
+    #[allow(clippy::unused_self, reason = "there is one in builds with remote devices")]
+    const fn file(&self) -> Option<&Path> {
+        None
+    }
+}
+
 /// `--device`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Where the model runs: cpu, or cuda:N in a build with --features cuda.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceArg::from_str)]
     device: DeviceArg,
-    /// File with the token of remote devices; without it, the variable RAMP_TOKEN.
-    #[cfg(feature = "remote")]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 impl DeviceArgs {
@@ -290,18 +313,7 @@ impl DeviceArgs {
     /// # Errors
     /// When it cannot be used.
     pub(crate) fn open(&self) -> Result<Device> {
-        self.device.open(self.token_file())
-    }
-
-    #[cfg(feature = "remote")]
-    fn token_file(&self) -> Option<&Path> {
-        self.token_file.as_deref()
-    }
-
-    #[cfg(not(feature = "remote"))]
-    #[allow(clippy::unused_self, reason = "there is one in builds with remote devices")]
-    const fn token_file(&self) -> Option<&Path> {
-        None
+        self.device.open(self.token.file())
     }
 }
 
@@ -317,10 +329,8 @@ pub(crate) struct DevicesArgs {
         value_parser = DeviceArg::from_str
     )]
     devices: Vec<DeviceArg>,
-    /// File with the token of remote devices; without it, the variable RAMP_TOKEN.
-    #[cfg(feature = "remote")]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 impl DevicesArgs {
@@ -329,18 +339,7 @@ impl DevicesArgs {
     /// # Errors
     /// When one cannot be used or is named twice.
     pub(crate) fn open(&self) -> Result<(Device, Vec<NamedDevice>)> {
-        open_all(&self.devices, self.token_file())
-    }
-
-    #[cfg(feature = "remote")]
-    fn token_file(&self) -> Option<&Path> {
-        self.token_file.as_deref()
-    }
-
-    #[cfg(not(feature = "remote"))]
-    #[allow(clippy::unused_self, reason = "there is one in builds with remote devices")]
-    const fn token_file(&self) -> Option<&Path> {
-        None
+        open_all(&self.devices, self.token.file())
     }
 }
 

@@ -6,11 +6,12 @@ use ramp_eval::Windows;
 use ramp_gguf::Metadata;
 use ramp_model::{CalibrationStats, CausalLm, ModelFiles};
 use ramp_quant::{Budget, fold};
-use ramp_search::{Evaluator, Problem, Progress, Replica, Stage, WeightBank};
+use ramp_search::{BankSource, Evaluator, Problem, Progress, Replica, Stage, WeightBank};
 
 use super::{
     fleet::replicas,
     options::QuantizeOptions,
+    resident::Place,
     run::{Step, StepFn, calibrate},
     text::TextSplit,
 };
@@ -20,10 +21,14 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) name: String,
-    /// As it was read.
+    /// As it was read, where it computes.
     base: CausalLm,
-    /// As it is quantized.
+    /// Its weights as they were read, in f32.
+    weights: CausalLm,
+    /// Its weights as they are quantized, in f32.
     pub(super) model: CausalLm,
+    /// These, where they compute.
+    computing: CausalLm,
     pub(super) stats: CalibrationStats,
     pub(super) text: TextSplit,
     /// One for each budget.
@@ -53,21 +58,23 @@ impl Prepared {
             return Err(Error::Input { path: path.to_owned(), why: "no budget was given".into() });
         }
         let text = TextSplit::new(settings, &files.tokenizer()?, config.max_position_embeddings)?;
-        let base = files.load(&settings.device)?;
-        let (model, stats) = folded(&base, &text, settings, gram, progress)?;
-        Ok(Self { name: files.name(), base, model, stats, text, problems })
+        let (weights, base) = Place::of(settings).load(&files)?;
+        let (model, stats) = folded(&weights, &base, &text, settings, gram, progress)?;
+        let computing = Place::of(settings).computing(&model)?;
+        Ok(Self { name: files.name(), base, weights, model, computing, stats, text, problems })
     }
 
     /// Calibrates again with what error feedback needs.
     pub(super) fn with_gram(self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Self> {
-        let (model, stats) = folded(&self.base, &self.text, settings, true, progress)?;
-        Ok(Self { model, stats, ..self })
+        let (model, stats) = folded(&self.weights, &self.base, &self.text, settings, true, progress)?;
+        let computing = Place::of(settings).computing(&model)?;
+        Ok(Self { model, computing, stats, ..self })
     }
 
     /// Every matrix in every format.
     fn bank(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<WeightBank> {
         Ok(WeightBank::build(
-            &self.model,
+            BankSource::new(&self.model, &self.computing),
             &self.stats,
             &self.problems[0],
             settings.rounding,
@@ -88,26 +95,27 @@ impl Prepared {
     pub(super) fn banks(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Banks> {
         let bank = self.bank(settings, progress)?;
         // What was lost already is in the log: these reports have no warnings.
-        let others = replicas(&settings.others, &self.model, &bank, &self.problems[0], &mut Vec::new())?;
+        let others = replicas(&settings.others, &self.computing, &bank, &self.problems[0], &mut Vec::new())?;
         Ok(Banks { bank, others })
     }
 
     /// Scores on some windows.
     pub(super) fn evaluator<'a>(&'a self, banks: &'a Banks, windows: &Windows) -> Result<Evaluator<'a>> {
         let Banks { bank, others } = banks;
-        Ok(Evaluator::with_replicas(&self.model, &self.problems[0], bank, windows.clone(), others)?)
+        Ok(Evaluator::with_replicas(&self.computing, &self.problems[0], bank, windows.clone(), others)?)
     }
 }
 
 fn folded(
+    weights: &CausalLm,
     base: &CausalLm,
     text: &TextSplit,
     settings: &QuantizeOptions,
     gram: bool,
     progress: &mut StepFn<'_>,
 ) -> Result<(CausalLm, CalibrationStats)> {
-    let mut model = base.clone();
-    let mut stats = calibrate(&model, &text.calibration, gram, progress)?;
+    let mut model = weights.clone();
+    let mut stats = calibrate(base, &text.calibration, gram, progress)?;
     if let Some(config) = &settings.fold {
         fold(&mut model, &mut stats, config)?;
     }

@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use ramp_model::{CausalLm, ModelFiles, Precision};
 
+use super::options::QuantizeOptions;
 use crate::error::Result;
 
 /// Where models are, and in which type their blocks compute.
@@ -14,7 +15,12 @@ pub(super) struct Place<'a> {
     pub(super) host: &'a Device,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Where a run's options say.
+    pub(super) const fn of(options: &'a QuantizeOptions) -> Self {
+        Self { device: &options.device, precision: options.precision, host: &options.agent_device }
+    }
+
     /// Reads a model: its f32 weights, and the model that computes. One and the same in f32.
     pub(super) fn load(&self, files: &ModelFiles) -> Result<(CausalLm, CausalLm)> {
         if self.precision == Precision::F32 {

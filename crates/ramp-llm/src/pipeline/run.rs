@@ -77,7 +77,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let text = TextSplit::new(options, &tokenizer, config.max_position_embeddings)?;
     let mut warnings = warnings(&config, &problem, actions, options);
 
-    let place = Place { device: &options.device, precision: options.precision, host: &options.agent_device };
+    let place = Place::of(options);
     let (mut model, base) = place.load(&files)?;
     clock.lap("load");
 
