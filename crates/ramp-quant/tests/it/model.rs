@@ -279,7 +279,7 @@ fn learned_codes_are_better_for_the_output_of_blocks() {
     let (learned, layers, blocks) = run(40);
     let (before, after) = blocks.iter().fold((0.0, 0.0), |(b, a), block| (b + block.before, a + block.after));
     assert!(after < 0.9 * before, "{blocks:?}");
-    let mut nearest = model.clone();
+    let (mut nearest, mut moved) = (model.clone(), 0);
     for (begun, layer) in begun.iter().zip(&layers) {
         let (id, shape) = (layer.id, model.config().shape(layer.id));
         let weights = dequantize(&layer.quantized.bytes, shape, layer.format).unwrap();
@@ -287,7 +287,9 @@ fn learned_codes_are_better_for_the_output_of_blocks() {
         assert_eq!(weights, learned.weight_data(id).unwrap(), "{id}");
         let changed = begun.quantized.bytes != layer.quantized.bytes;
         let Format::Ggml(ty) = layer.format else { panic!("{}", layer.format) };
-        assert_eq!(changed, ramp_gguf::has_grid(ty), "{id} {ty}");
+        assert!(!changed || ramp_gguf::has_grid(ty), "{id} {ty}");
+        moved += usize::from(changed);
+        // A block that did not get better keeps its codes.
         if changed {
             let blocks = |bytes: &[u8]| -> Vec<_> {
                 bytes.chunks(ty.type_size()).map(|block| ramp_gguf::block_grid(ty, block).unwrap()).collect()
@@ -297,6 +299,7 @@ fn learned_codes_are_better_for_the_output_of_blocks() {
         let weight = nearest.place(id, begun.quantized.dequantized.clone(), shape);
         nearest.set_weight(id, weight).unwrap();
     }
+    assert!(moved >= 6, "{moved}");
     assert_eq!(run(3).1, run(3).1, "the same bytes again");
     let (begun, learned) = (held_out(&nearest, &model), held_out(&learned, &model));
     assert!(learned < begun, "{begun} {learned}");
