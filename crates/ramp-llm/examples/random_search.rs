@@ -1,9 +1,9 @@
 //! A whole search on a Llama of random weights: bank, sensitivities, episodes. How long it takes on a shape that no file
 //! is needed for; what it finds means nothing.
 //!
-//! `random_search [--device cuda:0[,cuda:1...]] [--precision bf16] [--blocks 32] [--tokens 16384] [--ctx 2048] [--episodes 200]
-//! [--calibration 8192]`. All devices evaluate, the first does the rest. The width is Llama-2-7B's; with 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to
-//! nearest.
+//! `random_search [--device cuda:0[,cuda:1...]] [--precision bf16] [--blocks 32] [--tokens 16384] [--ctx 2048]
+//! [--episodes 200] [--calibration 8192]`. All devices evaluate, the first does the rest. The width is Llama-2-7B's; with
+//! 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to nearest.
 #![allow(clippy::print_stdout, reason = "a program at the command line")]
 
 #[path = "shared/random_model.rs"]

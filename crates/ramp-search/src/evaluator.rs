@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bank::WeightBank,
     error::{Error, Result},
-    forward::{Forward, Losses, LostDevice, ModelForward, Replica, Sums, is_non_finite},
+    forward::{Forward, Lanes, Losses, LostDevice, Replica, STREAM_BYTES, Sums, is_non_finite},
     ledger::Ledger,
     problem::{Choices, Problem},
 };
@@ -108,7 +108,7 @@ impl<'a> Evaluator<'a> {
         others: &[Replica],
     ) -> Result<Self> {
         let start = Instant::now();
-        let forward = ModelForward::new(base, problem, bank, windows, others)?;
+        let forward = Lanes::new(STREAM_BYTES, base, problem, bank, windows, others).forward()?;
         let mut evaluator = Self::of(problem, bank, Box::new(forward));
         evaluator.ledger.seconds = start.elapsed().as_secs_f64();
         Ok(evaluator)

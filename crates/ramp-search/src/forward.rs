@@ -11,13 +11,13 @@ use std::{fmt, ops::Range};
 
 use ramp_eval::Moments;
 
-pub(crate) use self::model::ModelForward;
+pub(crate) use self::model::{Lanes, STREAM_BYTES};
 pub use self::{crew::LostDevice, guard::panic_is_caught, replica::Replica};
 #[cfg(test)]
 pub(crate) use self::{
     crew::{Crew, Worker},
     lane::{Done, Order},
-    model::Lanes,
+    model::ModelForward,
 };
 use crate::error::{Error, Result};
 

@@ -97,8 +97,8 @@ pub struct TrainOutcome {
 
 /// Trains a policy.
 ///
-/// A run with the checkpoint of an interrupted one, or of one that lost its last device, goes on from there and gives the same policy and logs, bit for bit on a
-/// CPU, as one that was not interrupted.
+/// A run with the checkpoint of an interrupted one, or of one that lost its last device, goes on from there and gives the
+/// same policy and logs, bit for bit on a CPU, as one that was not interrupted.
 ///
 /// # Errors
 /// [`Error::Option`] if there is no model or no budget, or the models' problems do not belong together; [`Error::Log`] if

@@ -27,8 +27,6 @@ pub(super) struct Prepared {
     weights: CausalLm,
     /// Its weights as they are quantized, in f32.
     pub(super) model: CausalLm,
-    /// These, where they compute.
-    computing: CausalLm,
     pub(super) stats: CalibrationStats,
     pub(super) text: TextSplit,
     /// One for each budget.
@@ -60,32 +58,20 @@ impl Prepared {
         let text = TextSplit::new(settings, &files.tokenizer()?, config.max_position_embeddings)?;
         let (weights, base) = Place::of(settings).load(&files)?;
         let (model, stats) = folded(&weights, &base, &text, settings, gram, progress)?;
-        let computing = Place::of(settings).computing(&model)?;
-        Ok(Self { name: files.name(), base, weights, model, computing, stats, text, problems })
+        Ok(Self { name: files.name(), base, weights, model, stats, text, problems })
     }
 
     /// Calibrates again with what error feedback needs.
     pub(super) fn with_gram(self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Self> {
         let (model, stats) = folded(&self.weights, &self.base, &self.text, settings, true, progress)?;
-        let computing = Place::of(settings).computing(&model)?;
-        Ok(Self { model, computing, stats, ..self })
-    }
-
-    /// Every matrix in every format.
-    fn bank(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<WeightBank> {
-        Ok(WeightBank::build(
-            BankSource::new(&self.model, &self.computing),
-            &self.stats,
-            &self.problems[0],
-            settings.rounding,
-            &mut |p: Progress| progress(step(p)),
-        )?)
+        Ok(Self { model, stats, ..self })
     }
 }
 
-/// A bank with copies of it and of its model on the other devices.
+/// What evaluates: the model where it computes, its bank, and copies of both on the other devices.
 #[derive(Debug)]
 pub(super) struct Banks {
+    computing: CausalLm,
     bank: WeightBank,
     others: Vec<Replica>,
 }
@@ -93,16 +79,23 @@ pub(super) struct Banks {
 impl Prepared {
     /// Every matrix in every format, on every device.
     pub(super) fn banks(&self, settings: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<Banks> {
-        let bank = self.bank(settings, progress)?;
+        let computing = Place::of(settings).computing(&self.model)?;
+        let bank = WeightBank::build(
+            BankSource::new(&self.model, &computing),
+            &self.stats,
+            &self.problems[0],
+            settings.rounding,
+            &mut |p: Progress| progress(step(p)),
+        )?;
         // What was lost already is in the log: these reports have no warnings.
-        let others = replicas(&settings.others, &self.computing, &bank, &self.problems[0], &mut Vec::new())?;
-        Ok(Banks { bank, others })
+        let others = replicas(&settings.others, &computing, &bank, &self.problems[0], &mut Vec::new())?;
+        Ok(Banks { computing, bank, others })
     }
 
     /// Scores on some windows.
     pub(super) fn evaluator<'a>(&'a self, banks: &'a Banks, windows: &Windows) -> Result<Evaluator<'a>> {
-        let Banks { bank, others } = banks;
-        Ok(Evaluator::with_replicas(&self.computing, &self.problems[0], bank, windows.clone(), others)?)
+        let Banks { computing, bank, others } = banks;
+        Ok(Evaluator::with_replicas(computing, &self.problems[0], bank, windows.clone(), others)?)
     }
 }
 

@@ -194,7 +194,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         Made { types: &types, samples: text.calibration.len(), sequence_length: text.calibration.ctx() };
     let metadata = making.metadata(model_metadata, &config, Some(&made))?;
     let mut quantizer = LayerQuantizer::new(&stats, options.rounding);
-    let learned = match &options.learn {
+    let mut learned = match &options.learn {
         Some(config) => {
             let windows = &text.calibration;
             Learned::new(&model, &computing, &types, &mut quantizer, windows, config, progress)?
@@ -208,8 +208,8 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
         &types,
         metadata,
         |id, ty| -> Result<Vec<u8>> {
-            if let Some(bytes) = learned.bytes.get(&id) {
-                return Ok(bytes.clone());
+            if let Some(bytes) = learned.bytes.remove(&id) {
+                return Ok(bytes);
             }
             let weight = model.weight_data(id)?;
             Ok(quantizer.quantize(id, &weight, config.shape(id), ramp_quant::Format::Ggml(ty))?.bytes)

@@ -91,20 +91,19 @@ pub fn apply(
     let config = model.config().clone();
     let total = config.n_blocks * config.architecture.roles().len();
     let base = model.clone(); // handles only
+    let searches_outputs = matches!(method, Method::Published { kind: Kind::Awq, .. });
+    let sequential = method.inputs() == Inputs::Quantized;
+    if (searches_outputs || sequential) && windows.is_empty() {
+        return Err(Error::MissingWindows { method: method.to_string() });
+    }
     if let Method::Published { kind: Kind::Lrq, bits, group, inputs: Inputs::Quantized } = method {
-        if windows.is_empty() {
-            return Err(Error::MissingWindows { method: method.to_string() });
-        }
         let affine = AffineConfig::per_group(bits, group);
         return lrq_blocks(model, windows, &LrqConfig { affine, ..LrqConfig::default() }, progress);
     }
     if let Method::Learned { format } = method {
         return learned_blocks(model, stats, windows, format, progress);
     }
-    let searches_outputs = matches!(method, Method::Published { kind: Kind::Awq, .. });
-    let sequential = method.inputs() == Inputs::Quantized;
     let mut stream = match searches_outputs || sequential {
-        true if windows.is_empty() => return Err(Error::MissingWindows { method: method.to_string() }),
         true => Some(Stream::new(model, windows)?),
         false => None,
     };

@@ -58,7 +58,10 @@ impl<'a> BlockOutput<'a> {
             let input = Tensor::from_inner(input.clone());
             let output = model.run_blocks(input, self.block..self.block + 1, &mut NoTap)?;
             let more = (output - Tensor::from_inner(expected.clone())).square().mean();
-            error = Some(error.map_or_else(|| more.clone(), |error| error + more.clone()));
+            error = Some(match error {
+                Some(error) => error + more,
+                None => more,
+            });
         }
         let mut gradients = error.map(|error| error.backward());
         let slope = |(leaf, weights): (Tensor<2>, &Vec<f32>)| match gradients

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Bytes that the kept residual streams of one model may take. Beyond it, not every block's is kept.
-const STREAM_BYTES: usize = 1 << 30;
+pub(crate) const STREAM_BYTES: usize = 1 << 30;
 
 /// The real model.
 ///
@@ -60,44 +60,16 @@ pub(crate) struct Lanes<'a> {
     pub(crate) others: Vec<(String, Lane<Arc<WeightBank>>)>,
 }
 
-impl<'a> ModelForward<'a> {
-    /// Runs the unquantized model once and keeps what every evaluation needs.
+impl<'a> Lanes<'a> {
+    /// What the first device and the others need. Streams take at most `bytes`, but for the one in front of the first block.
     pub(crate) fn new(
-        model: &CausalLm,
-        problem: &Problem,
-        bank: &'a WeightBank,
-        windows: Windows,
-        others: &[Replica],
-    ) -> Result<Self> {
-        Self::within(STREAM_BYTES, model, problem, bank, windows, others)
-    }
-
-    /// As [`ModelForward::new`] with streams of at most `bytes`, but for the one in front of the first block.
-    pub(crate) fn within(
         bytes: usize,
         model: &CausalLm,
         problem: &Problem,
         bank: &'a WeightBank,
         windows: Windows,
         others: &[Replica],
-    ) -> Result<Self> {
-        let Lanes { text, first, others } = Self::lanes(bytes, model, problem, bank, windows, others);
-        let mut crew = Crew::new("the first".into(), Box::new(first), text.sizes.clone());
-        for (name, lane) in others {
-            crew = crew.with(name, Box::new(lane));
-        }
-        Self::of(text, crew)
-    }
-
-    /// What the first device and the others need.
-    pub(crate) fn lanes(
-        bytes: usize,
-        model: &CausalLm,
-        problem: &Problem,
-        bank: &'a WeightBank,
-        windows: Windows,
-        others: &[Replica],
-    ) -> Lanes<'a> {
+    ) -> Self {
         let config = model.config();
         let stream_bytes = 4 * windows.n_tokens() * config.hidden_size;
         let kept = (bytes / stream_bytes.max(1)).max(1);
@@ -118,9 +90,21 @@ impl<'a> ModelForward<'a> {
             (name.clone(), Lane::new(model.clone(), bank.clone(), text.clone()))
         });
         let others = others.collect();
-        Lanes { text, first, others }
+        Self { text, first, others }
     }
 
+    /// Runs the unquantized model once and keeps what every evaluation needs.
+    pub(crate) fn forward(self) -> Result<ModelForward<'a>> {
+        let Self { text, first, others } = self;
+        let mut crew = Crew::new("the first".into(), Box::new(first), text.sizes.clone());
+        for (name, lane) in others {
+            crew = crew.with(name, Box::new(lane));
+        }
+        ModelForward::of(text, crew)
+    }
+}
+
+impl<'a> ModelForward<'a> {
     /// Has the crew run the unquantized model.
     pub(crate) fn of(text: Arc<Text>, mut crew: Crew<'a>) -> Result<Self> {
         let mut nll = Moments::default();

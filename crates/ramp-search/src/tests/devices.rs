@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use burn::tensor::Device;
 use ramp_eval::Windows;
-use ramp_model::{CausalLm, LayerId, Role};
+use ramp_model::CausalLm;
 use ramp_quant::Budget;
 
 use super::evaluator::Nano;
@@ -76,7 +76,7 @@ pub(crate) fn mortal_on<'a>(
     let others: Vec<usize> = (1..lives.len()).collect();
     let others: Vec<Replica> = others.iter().map(replica).collect();
     let windows = windows.clone();
-    let Lanes { text, first, others } = ModelForward::lanes(1 << 30, model, problem, bank, windows, &others);
+    let Lanes { text, first, others } = Lanes::new(1 << 30, model, problem, bank, windows, &others);
     let first = Mortal { worker: first, orders_left: lives[0], death };
     let mut crew = Crew::new("device 0".into(), Box::new(first), text.sizes.clone());
     for ((name, worker), &orders_left) in others.into_iter().zip(&lives[1..]) {
@@ -168,10 +168,7 @@ fn the_last_device_ends_the_search() {
 
 #[test]
 fn what_breaks_is_charged_alike() {
-    let mut nano = Nano::new();
-    let slot = nano.slot(LayerId::Block { block: 1, role: Role::Up });
-    let weight = nano.bank.weight(slot, 0).unwrap();
-    nano.bank.replace(slot, 0, weight * f32::NAN);
+    let (nano, slot) = Nano::broken();
     let mut spent = Vec::new();
     for lives in [vec![FOREVER], vec![FOREVER; 3]] {
         let mut evaluator = mortal(&nano, &lives, Death::Error).unwrap();

@@ -9,8 +9,7 @@ use ramp_model::{CalibrationStats, CausalLm, LayerId, ModelFiles, Role};
 use ramp_quant::{Budget, Rounding};
 
 use crate::{
-    ActionSet, Choices, Error, Evaluator, Problem, Score, Sensitivity, WeightBank, forward::ModelForward,
-    uniform,
+    ActionSet, Choices, Error, Evaluator, Problem, Score, Sensitivity, WeightBank, forward::Lanes, uniform,
 };
 
 const CTX: usize = 64;
@@ -42,6 +41,15 @@ impl Nano {
 
     pub(super) fn evaluator(&self) -> Evaluator<'_> {
         Evaluator::new(&self.model, &self.problem, &self.bank, self.windows.clone()).unwrap()
+    }
+
+    /// With a slot whose first choice makes the model give NaN.
+    pub(super) fn broken() -> (Self, usize) {
+        let mut nano = Self::new();
+        let slot = nano.slot(LayerId::Block { block: 1, role: Role::Up });
+        let weight = nano.bank.weight(slot, 0).unwrap();
+        nano.bank.replace(slot, 0, weight * f32::NAN);
+        (nano, slot)
     }
 
     pub(super) fn slot(&self, id: LayerId) -> usize {
@@ -96,15 +104,9 @@ fn fewer_kept_streams_make_longer_passes_and_the_same_scores() {
     let head = nano.problem.slots().len() - 1;
     let mut spent = Vec::new();
     for kept in [n_blocks + 1, 2, 1, 0] {
-        let forward = ModelForward::within(
-            kept * stream,
-            &nano.model,
-            &nano.problem,
-            &nano.bank,
-            nano.windows.clone(),
-            &[],
-        )
-        .unwrap();
+        let (model, problem, bank) = (&nano.model, &nano.problem, &nano.bank);
+        let lanes = Lanes::new(kept * stream, model, problem, bank, nano.windows.clone(), &[]);
+        let forward = lanes.forward().unwrap();
         let mut evaluator = Evaluator::of(&nano.problem, &nano.bank, Box::new(forward));
         evaluator.score(&uniform(&nano.problem)).unwrap();
         let before = *evaluator.ledger();
@@ -175,10 +177,7 @@ fn a_race_pays_for_new_windows_only() {
 
 #[test]
 fn a_model_that_breaks_gets_the_floor_and_is_counted() {
-    let mut nano = Nano::new();
-    let slot = nano.slot(LayerId::Block { block: 1, role: Role::Up });
-    let weight = nano.bank.weight(slot, 0).unwrap();
-    nano.bank.replace(slot, 0, weight * f32::NAN);
+    let (nano, slot) = Nano::broken();
     let mut evaluator = nano.evaluator();
     let good = evaluator.score(&nano.problem.ceiling()).unwrap();
     let broken = evaluator.score(&nano.problem.floor()).unwrap();
