@@ -1,6 +1,7 @@
 //! A stream of ours on each device, in order with Burn's.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
@@ -15,6 +16,7 @@ use crate::{
     blas::Blas,
     error::{Error, Result},
     kernels::Kernels,
+    staging::Staging,
 };
 
 /// Everything that is needed to run work on a device.
@@ -28,6 +30,8 @@ pub(crate) struct Engine {
     before: CudaEvent,
     after: CudaEvent,
     order: Order,
+    /// Made when something is uploaded first.
+    staging: RefCell<Option<Staging>>,
 }
 
 /// How our stream and Burn's are kept in order.
@@ -101,7 +105,16 @@ impl Engine {
         let kernels = Kernels::new(&context, (major, minor))?;
         let event = || context.new_event(Some(CUevent_flags::CU_EVENT_DISABLE_TIMING));
         let (before, after) = (event()?, event()?);
-        Ok(Self { context, stream, blas, kernels, before, after, order: Order::Events })
+        Ok(Self {
+            context,
+            stream,
+            blas,
+            kernels,
+            before,
+            after,
+            order: Order::Events,
+            staging: RefCell::default(),
+        })
     }
 
     fn in_order<T>(&mut self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
@@ -128,6 +141,20 @@ impl Engine {
             Order::Host => self.stream.synchronize()?,
         }
         Ok(result)
+    }
+
+    /// Queues the copy of host memory to an address of the device. `from` is done with when this returns.
+    ///
+    /// # Safety
+    /// As many bytes are there.
+    pub(crate) unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
+        let mut staging = self.staging.borrow_mut();
+        let staging = match &mut *staging {
+            Some(staging) => staging,
+            none => none.insert(Staging::new(&self.context)?),
+        };
+        // SAFETY: as the caller promises.
+        unsafe { staging.copy(from, to, &self.stream) }
     }
 
     /// Queues a kernel with one block of threads for each row.

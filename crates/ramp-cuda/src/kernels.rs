@@ -12,12 +12,13 @@ use crate::{blas::Float, error::Result};
 const TYPES: &str = include_str!("kernels/types.cu");
 
 /// Behind the types, one translation unit.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     TYPES,
     include_str!("kernels/rows.cu"),
     include_str!("kernels/blocks.cu"),
     include_str!("kernels/affine.cu"),
     include_str!("kernels/errors.cu"),
+    include_str!("kernels/sums.cu"),
 ];
 
 /// Another one, which takes some seconds to compile and is seldom needed.

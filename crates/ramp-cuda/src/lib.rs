@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod kernels;
 pub mod ops;
+mod staging;
 mod tensor;
 
 pub use engine::{is_available, memory};

@@ -6,6 +6,8 @@ mod blocks;
 mod encode;
 mod linear;
 mod rows;
+mod sums;
+mod upload;
 
 use burn::{
     backend::{
@@ -13,10 +15,11 @@ use burn::{
         fusion::custom::TensorSpec,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::{DType, Int, Shape, Tensor},
+    tensor::{DType, Device, Int, Shape, Tensor},
 };
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 
+pub use self::upload::HostSource;
 use crate::error::{Error, Result};
 
 /// How rows of projections are heads of windows.
@@ -189,6 +192,15 @@ pub trait Ops: Backend {
         importance: FloatTensor<Self>,
     ) -> IntTensor<Self>;
 
+    #[fusion(dtype = DType::I64, shape = sum)]
+    fn ramp_add_f64(sum: IntTensor<Self>, x: FloatTensor<Self>) -> IntTensor<Self>;
+
+    #[fusion(dtype = DType::I64, shape = before)]
+    fn ramp_channel_sums(before: IntTensor<Self>, x: FloatTensor<Self>) -> IntTensor<Self>;
+
+    #[fusion(dtype = DType::F32, shape = Shape::new(*shape))]
+    fn ramp_upload(beside: FloatTensor<Self>, source: HostSource, shape: [usize; 2]) -> FloatTensor<Self>;
+
     #[fusion(meta = affine_outputs)]
     fn ramp_affine(x: FloatTensor<Self>, groups: AffineGroups) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
@@ -263,6 +275,18 @@ impl Ops for CubeBackend {
 
     fn ramp_errors_weighted(a: CubeTensor, b: CubeTensor, importance: CubeTensor) -> CubeTensor {
         done(encode::errors(a, b, Some(importance)))
+    }
+
+    fn ramp_add_f64(sum: CubeTensor, x: CubeTensor) -> CubeTensor {
+        done(sums::add(sum, x))
+    }
+
+    fn ramp_channel_sums(before: CubeTensor, x: CubeTensor) -> CubeTensor {
+        done(sums::channels(before, x))
+    }
+
+    fn ramp_upload(beside: CubeTensor, source: HostSource, shape: [usize; 2]) -> CubeTensor {
+        done(upload::upload(&beside, &source, shape))
     }
 
     fn ramp_affine(x: CubeTensor, groups: AffineGroups) -> (CubeTensor, CubeTensor) {
@@ -354,6 +378,26 @@ pub fn errors(a: Tensor<2>, b: Tensor<2>, importance: Option<Tensor<1>>) -> Tens
         None => Dispatch::ramp_errors(a, b),
         Some(importance) => Dispatch::ramp_errors_weighted(a, b, importance.into_dispatch()),
     })
+}
+
+/// `sum + x`, element by element, for f64 sums as their bits and f32 `x`, both `[rows, columns]`.
+#[must_use]
+pub fn add_f64(sum: Tensor<2, Int>, x: Tensor<2>) -> Tensor<2, Int> {
+    Tensor::from_dispatch(Dispatch::ramp_add_f64(sum.into_dispatch(), x.into_dispatch()))
+}
+
+/// Three f64 of each column of f32 `x`, `[rows, columns]`, as their bits, `[3, columns]`: sum of `|x|`, largest `|x|`, and
+/// sum of `x²`, over those in `before`, which begins with zeros.
+#[must_use]
+pub fn channel_sums(before: Tensor<2, Int>, x: Tensor<2>) -> Tensor<2, Int> {
+    Tensor::from_dispatch(Dispatch::ramp_channel_sums(before.into_dispatch(), x.into_dispatch()))
+}
+
+/// A matrix of f32, `[rows, columns]`, from host memory.
+#[must_use]
+pub fn upload(source: HostSource, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    let beside = Tensor::<1>::empty([1], device);
+    Tensor::from_dispatch(Dispatch::ramp_upload(beside.into_dispatch(), source, shape))
 }
 
 /// Quantizes and dequantizes f32 rows, and says in a tensor of one element whether that failed: 1 where a weight is not

@@ -2,8 +2,9 @@
 //! is needed for; what it finds means nothing.
 //!
 //! `random_search [--device cuda:0[,cuda:1...]] [--precision bf16] [--blocks 32] [--tokens 16384] [--ctx 2048]
-//! [--episodes 200] [--calibration 8192]`. All devices evaluate, the first does the rest. The width is Llama-2-7B's; with
-//! 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to nearest.
+//! [--episodes 200] [--calibration 8192] [--encode cpu]`. All devices evaluate, the first does the rest. The width is
+//! Llama-2-7B's; with 32 blocks it is that model. Formats are Q3_K to Q6_K, rounded to nearest. With `--episodes 0` it ends
+//! when the bank is filled, and with `--encode cpu` the CPU then encodes the same matrices in the same formats.
 #![allow(clippy::print_stdout, reason = "a program at the command line")]
 
 #[path = "shared/random_model.rs"]
@@ -15,7 +16,7 @@ use ramp::{
     eval::{Bos, Protocol},
     gguf::Metadata,
     model::{CalibrationStats, CausalLm, Gather, Precision},
-    quant::{Budget, Rounding},
+    quant::{Budget, Format, Rounding, imatrix},
     search::{
         ActionSet, Allocator, BankSource, Evaluator, MeasuredKnapsack, Mode, ModelFeatures, Problem,
         Progress, Replica, Sac, SacSearchConfig, SearchContext, WeightBank,
@@ -63,6 +64,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bank = WeightBank::build(source, &stats, &problem, Rounding::Nearest, &mut |_| true)?;
     println!("bank: {:?}", bank.residence());
     lap("bank");
+    if option("--encode", "") == "cpu" {
+        encode(&weights, &stats, &problem)?;
+        lap("the CPU encodes the same");
+    }
+    if episodes == 0 {
+        return Ok(());
+    }
 
     let features = ModelFeatures::new(&weights, &stats, &problem);
     let replicas = names.map(|name| Ok(Replica::new(name, &open(name)?, &model, &bank, &problem)?));
@@ -90,5 +98,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} tokens forwarded", context.evaluator.tokens_forwarded() - forwarded);
     lap(&format!("{episodes} episodes"));
     println!("all: {:.1} s", all.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Every matrix in every format, with its importance matrix; bytes alone.
+fn encode(weights: &CausalLm, stats: &CalibrationStats, problem: &Problem) -> Result<(), Box<dyn Error>> {
+    for slot in problem.slots() {
+        let (values, importance) = (weights.weight_values(slot.id)?, imatrix(stats, slot.id));
+        for choice in &slot.choices {
+            if let Format::Ggml(ty) = choice.format {
+                drop(ramp::gguf::encode(ty, &values, slot.columns, importance.as_deref())?);
+            }
+        }
+    }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod report;
 mod resident;
 mod run;
 mod search;
+mod state;
 mod text;
 mod train;
 mod transfer;

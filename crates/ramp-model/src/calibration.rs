@@ -100,6 +100,7 @@ impl<'a> Calibration<'a> {
             if let (Some(save), Some(job)) = (save, &job) {
                 let due = self.done - saved >= save.every.max(1) || self.done == self.windows.len();
                 if due || (!go_on && self.done > saved) {
+                    self.sums.fetch()?;
                     crate::partial_file::save(self, save.path, job)?;
                     saved = self.done;
                 }
@@ -108,6 +109,7 @@ impl<'a> Calibration<'a> {
                 return Err(Error::Interrupted);
             }
         }
+        self.sums.fetch()?;
         if go_on { Ok(()) } else { Err(Error::Interrupted) }
     }
 
@@ -172,9 +174,12 @@ impl Gathering {
     }
 
     /// The statistics of what it has seen.
-    #[must_use]
-    pub fn finish(self) -> CalibrationStats {
-        self.0.finish()
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn finish(mut self) -> Result<CalibrationStats> {
+        self.0.fetch()?;
+        Ok(self.0.finish())
     }
 }
 
@@ -203,13 +208,21 @@ fn hex(bytes: &[u8]) -> String {
 /// Running sums in f64, so that a million tokens do not lose the small channels.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Sums {
-    gram: bool,
+    pub(crate) gram: bool,
     /// Windows of the batch that runs, as many equal parts of the rows that a tap sees.
     windows: usize,
     pub(crate) layers: BTreeMap<LayerId, LayerSums>,
     /// By the first of the layers that share an input.
     pub(crate) grams: BTreeMap<LayerId, (Gram, Vec<LayerId>)>,
+    /// What is newer than the two above.
+    pub(crate) on_device: OnDevice,
 }
+
+#[cfg(feature = "cuda")]
+type OnDevice = crate::device_sums::DeviceSums;
+/// No device of this build keeps sums.
+#[cfg(not(feature = "cuda"))]
+type OnDevice = ();
 
 #[derive(Debug, PartialEq)]
 pub(crate) struct LayerSums {
@@ -220,7 +233,7 @@ pub(crate) struct LayerSums {
 }
 
 impl LayerSums {
-    fn new(width: usize) -> Self {
+    pub(crate) fn new(width: usize) -> Self {
         Self { abs: vec![0.0; width], max_abs: vec![0.0; width], sq: vec![0.0; width], count: 0 }
     }
 }
@@ -236,18 +249,22 @@ impl Tap for Sums {
 }
 
 impl Sums {
-    pub(crate) const fn with(
+    pub(crate) fn with(
         gram: bool,
         layers: BTreeMap<LayerId, LayerSums>,
         grams: BTreeMap<LayerId, (Gram, Vec<LayerId>)>,
     ) -> Self {
-        Self { gram, windows: 0, layers, grams }
+        Self { gram, windows: 0, layers, grams, on_device: OnDevice::default() }
     }
 
     /// Adds one window's input of some layers.
     fn add(&mut self, layers: &[LayerId], input: &Tensor<2>) -> Result<()> {
         let [rows, width] = input.dims();
         let input = Precision::F32.cast(input.clone());
+        #[cfg(feature = "cuda")]
+        if ramp_cuda::is_available(&input.device()) {
+            return self.add_on_device(layers, &input);
+        }
         let abs = input.clone().abs();
         // One transfer for the three statistics of one window: [3, width].
         let window =
@@ -269,6 +286,14 @@ impl Sums {
             let (sum, _) = self.grams.entry(*first).or_insert_with(|| (Gram::zeros(width), layers.to_vec()));
             sum.add(&gram, rows as u64);
         }
+        Ok(())
+    }
+
+    /// Takes over what is on the device.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps, clippy::unused_self))]
+    fn fetch(&mut self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        self.fetch_from_device()?;
         Ok(())
     }
 

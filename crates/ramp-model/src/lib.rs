@@ -5,6 +5,8 @@ mod attention;
 mod calibration;
 mod checkpoint;
 mod config;
+#[cfg(feature = "cuda")]
+mod device_sums;
 mod error;
 mod files;
 mod gguf_export;
@@ -25,6 +27,7 @@ mod source;
 mod stats_file;
 mod taps;
 mod tokenizer;
+mod values;
 mod way;
 
 pub use architecture::Architecture;
@@ -37,7 +40,7 @@ pub use gguf_export::{IGNORED_SLIDING_WINDOW, TensorTypes, gguf_metadata, gguf_t
 pub use gram::Gram;
 pub use layer::{LayerId, ParseLayerIdError, Role};
 pub use model::{CausalLm, SubBlock, log_sum_exp};
-pub use packed::{DeviceEncoder, PackedMatrix, PackingErrors};
+pub use packed::{DeviceEncoder, PackedMatrix, Packing, PackingErrors};
 pub use parameter::{NormId, Parameter};
 pub use placement::Placement;
 pub use precision::Precision;
@@ -45,3 +48,4 @@ pub use source::{HostTensor, WeightSource};
 pub use stats_file::StatsHeader;
 pub use taps::{CalibrationStats, ChannelStats, NoTap, Tap};
 pub use tokenizer::Tokenizer;
+pub use values::HostValues;

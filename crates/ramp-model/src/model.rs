@@ -2,7 +2,7 @@
 
 mod to_device;
 
-pub(crate) use to_device::moved;
+pub(crate) use to_device::{moved, placed};
 
 use std::sync::Arc;
 
@@ -23,8 +23,9 @@ use crate::{
     placement::Placement,
     precision::Precision,
     rope::{Rope, RopeTables},
-    source::WeightSource,
+    source::{HostTensor, WeightSource},
     taps::Tap,
+    values::HostValues,
     way::Way,
 };
 
@@ -101,8 +102,11 @@ impl CausalLm {
         precision: Precision,
     ) -> Result<Self> {
         let matrix = |parameter: Parameter| -> Result<Tensor<2>> {
-            let tensor = source.tensor_of_shape(parameter, &config.parameter_shape(parameter))?;
-            Ok(Tensor::from_data(TensorData::new(tensor.data, tensor.shape), device))
+            let HostTensor { shape, data } =
+                source.tensor_of_shape(parameter, &config.parameter_shape(parameter))?;
+            let columns = shape.last().copied().unwrap_or(0);
+            let rows = data.len() / columns.max(1);
+            Ok(placed(data, [rows, columns], device))
         };
         let vector = |parameter: Parameter| -> Result<Tensor<1>> {
             let tensor = source.tensor_of_shape(parameter, &config.parameter_shape(parameter))?;
@@ -211,6 +215,14 @@ impl CausalLm {
     /// When the model has no such matrix, or the device fails.
     pub fn weight_data(&self, id: LayerId) -> Result<Vec<f32>> {
         to_host(self.weight(id)?)
+    }
+
+    /// As [`CausalLm::weight_data`], without a copy where the matrix is in this process's memory and the build can lend it.
+    ///
+    /// # Errors
+    /// As [`CausalLm::weight_data`].
+    pub fn weight_values(&self, id: LayerId) -> Result<HostValues> {
+        HostValues::of(self.weight(id)?)
     }
 
     /// Replaces a matrix by another of the same shape. One of another type of float is converted; those that

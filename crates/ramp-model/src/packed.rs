@@ -5,7 +5,7 @@ use ramp_gguf::GgmlType;
 
 #[cfg(feature = "cuda")]
 use crate::error::Error;
-use crate::{error::Result, precision::Precision};
+use crate::{error::Result, precision::Precision, values::HostValues};
 
 /// A matrix on a device as the blocks that a file holds. [`PackedMatrix::decode`] gives its weights, in a pass that costs
 /// little beside any product with them.
@@ -59,7 +59,7 @@ pub struct DeviceEncoder(Encoder);
 
 impl DeviceEncoder {
     pub(crate) fn new(
-        weight: &[f32],
+        weight: &HostValues,
         shape: [usize; 2],
         importance: Option<&[f32]>,
         precision: Precision,
@@ -68,13 +68,25 @@ impl DeviceEncoder {
         Encoder::new(weight, shape, importance, precision, device).map(Self)
     }
 
-    /// The matrix in a type, with the bytes that the CPU encodes, and what it loses. `None` where the device has no encoder
-    /// of the type, or a weight or a scale is not finite: the CPU's codec says which.
+    /// Queues the matrix' encoding in a type, and does not wait for it. `None` where the device has no encoder of the type.
+    #[must_use]
+    pub fn encode(&self, ty: GgmlType) -> Option<Packing> {
+        self.0.encode(ty).map(Packing)
+    }
+}
+
+/// A matrix that the device is packing.
+#[derive(Debug)]
+pub struct Packing(Queued);
+
+impl Packing {
+    /// Waits for the matrix, which has the bytes that the CPU encodes, and what it loses. `None` where a weight or a scale is
+    /// not finite: the CPU's codec says which.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn encode(&self, ty: GgmlType) -> Result<Option<(PackedMatrix, PackingErrors)>> {
-        let encoded = self.0.encode(ty)?;
+    pub fn finish(self) -> Result<Option<(PackedMatrix, PackingErrors)>> {
+        let encoded = self.0.finish()?;
         Ok(encoded.map(|(packed, errors)| (PackedMatrix(packed), errors)))
     }
 }
@@ -92,7 +104,7 @@ struct Encoder {
 #[cfg(feature = "cuda")]
 impl Encoder {
     fn new(
-        weight: &[f32],
+        weight: &HostValues,
         shape: [usize; 2],
         importance: Option<&[f32]>,
         precision: Precision,
@@ -102,32 +114,45 @@ impl Encoder {
         if !ramp_cuda::is_available(device) {
             return None;
         }
-        let weight = Tensor::from_data(TensorData::new(weight.to_vec(), shape), device);
+        let weight = weight.upload(shape, device);
         let importance = importance
             .map(|importance| Tensor::from_data(TensorData::new(importance.to_vec(), [shape[1]]), device));
         Some(Self { weight, importance, precision })
     }
 
-    fn encode(&self, ty: GgmlType) -> Result<Option<(Packed, PackingErrors)>> {
+    fn encode(&self, ty: GgmlType) -> Option<Queued> {
         use burn::tensor::DType;
         let shape = self.weight.dims();
-        let Some(kind) =
-            Packed::kind(ty).filter(|kind| kind.has_encoder() && shape[1] % ty.block_size() == 0)
-        else {
-            return Ok(None);
-        };
+        let kind = Packed::kind(ty).filter(|kind| kind.has_encoder() && shape[1] % ty.block_size() == 0)?;
         let (blocks, bad) = ramp_cuda::ops::encode(self.weight.clone(), self.importance.clone(), kind);
         let decoded = ramp_cuda::ops::decode(blocks.clone(), kind, shape, DType::F32);
         let rows = ramp_cuda::ops::errors(self.weight.clone(), decoded, self.importance.clone());
-        let rows = rows.try_into_vec_as::<i64>().map_err(Error::device)?;
-        let bad = bad.try_into_vec_as::<f32>().map_err(Error::device)?;
+        Some(Queued { packed: Packed { blocks, kind, shape, precision: self.precision }, rows, bad })
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[derive(Debug)]
+struct Queued {
+    packed: Packed,
+    /// `[out, 3]`, the bits of f64.
+    rows: Tensor<2, burn::tensor::Int>,
+    /// `[1]`
+    bad: Tensor<1>,
+}
+
+#[cfg(feature = "cuda")]
+impl Queued {
+    fn finish(self) -> Result<Option<(Packed, PackingErrors)>> {
+        let rows = self.rows.try_into_vec_as::<i64>().map_err(Error::device)?;
+        let bad = self.bad.try_into_vec_as::<f32>().map_err(Error::device)?;
         if bad.iter().any(|bad| *bad != 0.0) {
             return Ok(None);
         }
         let sum =
             |which: usize| rows.iter().skip(which).step_by(3).map(|bits| f64::from_bits(*bits as u64)).sum();
         let errors = PackingErrors { weighted: sum(0), weighted_norm: sum(1), plain: sum(2) };
-        Ok(Some((Packed { blocks, kind, shape, precision: self.precision }, errors)))
+        Ok(Some((self.packed, errors)))
     }
 }
 
@@ -139,7 +164,7 @@ enum Encoder {}
 #[cfg(not(feature = "cuda"))]
 impl Encoder {
     const fn new(
-        _weight: &[f32],
+        _weight: &HostValues,
         _shape: [usize; 2],
         _importance: Option<&[f32]>,
         _precision: Precision,
@@ -148,8 +173,20 @@ impl Encoder {
         None
     }
 
-    const fn encode(&self, _ty: GgmlType) -> Result<Option<(Packed, PackingErrors)>> {
+    const fn encode(&self, _ty: GgmlType) -> Option<Queued> {
         match *self {}
+    }
+}
+
+/// No device of this build encodes.
+#[cfg(not(feature = "cuda"))]
+#[derive(Debug)]
+enum Queued {}
+
+#[cfg(not(feature = "cuda"))]
+impl Queued {
+    const fn finish(self) -> Result<Option<(Packed, PackingErrors)>> {
+        match self {}
     }
 }
 

@@ -1,14 +1,15 @@
 //! How a model holds the matrices that are put into it.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ramp_gguf::GgmlType;
 
 use crate::{
     error::Result,
     layer::LayerId,
-    model::moved,
+    model::{moved, placed},
     packed::{DeviceEncoder, PackedMatrix},
     precision::Precision,
+    values::HostValues,
 };
 
 /// The device of a model's matrices and the type of those in blocks.
@@ -27,7 +28,7 @@ impl Placement {
     /// its type.
     #[must_use]
     pub fn place(&self, id: LayerId, data: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        self.typed(id, Tensor::from_data(TensorData::new(data, shape), &self.device))
+        self.typed(id, placed(data, shape, &self.device))
     }
 
     /// A matrix of the same name from another device, `[out, in]`, through host memory.
@@ -57,7 +58,7 @@ impl Placement {
     pub fn encoder(
         &self,
         id: LayerId,
-        weight: &[f32],
+        weight: &HostValues,
         shape: [usize; 2],
         importance: Option<&[f32]>,
     ) -> Option<DeviceEncoder> {

@@ -84,11 +84,8 @@ impl<'a> LayerQuantizer<'a> {
         quantize(weight, shape, format, imatrix(self.stats, id).as_deref())
     }
 
-    /// Squared error of a layer's output relative to the output itself.
-    ///
-    /// With GPTQ rounding this is `tr(E H Eᵀ) / tr(W H Wᵀ)`, otherwise the same with the diagonal of `H` alone:
-    /// `Σ_j E[x_j²] |W_j - Ŵ_j|² / Σ_j E[x_j²] |W_j|²`, what the imatrix weights. The embedding has no input; its
-    /// weights count alike.
+    /// Squared error of a layer's output relative to the output itself: [`LayerQuantizer::output_energy`] of `W - Ŵ` over
+    /// that of `W`.
     ///
     /// # Errors
     /// When the lengths are not the shape's, or the Hessian cannot be factored.
@@ -99,38 +96,57 @@ impl<'a> LayerQuantizer<'a> {
         dequantized: &[f32],
         shape: [usize; 2],
     ) -> Result<f64> {
+        let norm = self.output_energy(id, weight, shape)?;
+        self.relative_error_to(norm, id, weight, dequantized, shape)
+    }
+
+    /// As [`LayerQuantizer::relative_error`], for several approximations of a matrix whose energy, `norm`, is known.
+    ///
+    /// # Errors
+    /// As [`LayerQuantizer::relative_error`].
+    pub fn relative_error_to(
+        &mut self,
+        norm: f64,
+        id: LayerId,
+        weight: &[f32],
+        dequantized: &[f32],
+        shape: [usize; 2],
+    ) -> Result<f64> {
         check_length(weight, shape)?;
         check_length(dequantized, shape)?;
         let difference: Vec<f32> = weight.par_iter().zip(dequantized).map(|(w, q)| w - q).collect();
-        let (error, norm) = match (self.rounding, self.stats.gram(id)) {
-            (Rounding::Gptq(config), Some(gram)) => {
-                // The matrix is the same for any block length, so take one that is factored already.
-                let block = match &self.last {
-                    Some((last, block, _)) if Arc::ptr_eq(last, gram) => *block,
-                    _ => shape[1],
-                };
-                let hessian = self.hessian(gram, block, &config).map_err(|error| error.in_tensor(id))?;
-                (hessian.loss(&difference), hessian.loss(weight))
-            }
-            _ => {
-                let imatrix = imatrix(self.stats, id);
-                let square = |x: &f32| f64::from(*x) * f64::from(*x);
-                let row = |row: &[f32]| -> f64 {
-                    match &imatrix {
-                        Some(imatrix) => {
-                            row.iter().zip(imatrix).map(|(x, i)| f64::from(*i) * square(x)).sum()
-                        }
-                        None => row.iter().map(square).sum(),
-                    }
-                };
-                // Rows in their order, whichever thread summed them.
-                let sum = |values: &[f32]| -> f64 {
-                    values.par_chunks_exact(shape[1]).map(row).collect::<Vec<_>>().iter().sum()
-                };
-                (sum(&difference), sum(weight))
+        let error = self.output_energy(id, &difference, shape)?;
+        Ok(if norm > 0.0 { error / norm } else { 0.0 })
+    }
+
+    /// Mean of `|W x|²` over the calibration tokens, up to a factor, for `weight` `[out, in]`.
+    ///
+    /// With GPTQ rounding this is `tr(W H Wᵀ)`, otherwise the same with the diagonal of `H` alone: `Σ_j E[x_j²] |W_j|²`, what
+    /// the imatrix weights. The embedding has no input; its weights count alike.
+    ///
+    /// # Errors
+    /// When the length is not the shape's, or the Hessian cannot be factored.
+    pub fn output_energy(&mut self, id: LayerId, weight: &[f32], shape: [usize; 2]) -> Result<f64> {
+        check_length(weight, shape)?;
+        if let (Rounding::Gptq(config), Some(gram)) = (self.rounding, self.stats.gram(id)) {
+            // The matrix is the same for any block length, so take one that is factored already.
+            let block = match &self.last {
+                Some((last, block, _)) if Arc::ptr_eq(last, gram) => *block,
+                _ => shape[1],
+            };
+            let hessian = self.hessian(gram, block, &config).map_err(|error| error.in_tensor(id))?;
+            return Ok(hessian.loss(weight));
+        }
+        let imatrix = imatrix(self.stats, id);
+        let square = |x: &f32| f64::from(*x) * f64::from(*x);
+        let row = |row: &[f32]| -> f64 {
+            match &imatrix {
+                Some(imatrix) => row.iter().zip(imatrix).map(|(x, i)| f64::from(*i) * square(x)).sum(),
+                None => row.iter().map(square).sum(),
             }
         };
-        Ok(if norm > 0.0 { error / norm } else { 0.0 })
+        // Rows in their order, whichever thread summed them.
+        Ok(weight.par_chunks_exact(shape[1]).map(row).collect::<Vec<_>>().iter().sum())
     }
 
     fn hessian(&mut self, gram: &Arc<Gram>, block: usize, config: &GptqConfig) -> Result<&Hessian> {

@@ -1,7 +1,7 @@
 //! Gradient updates of the paper's networks (Tables 25 to 27), some for each line on the standard input: our side of
 //! `cargo xtask bench sac`.
 //!
-//! Argument: the updates of a round.
+//! Arguments: the updates of a round, and the device of the networks, `cpu` or, with the feature `cuda`, `cuda`.
 
 // It is a command.
 #![allow(clippy::print_stdout)]
@@ -16,7 +16,13 @@ type Error = Box<dyn std::error::Error>;
 fn main() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
     let updates: usize = args.next().ok_or("how many updates?")?.parse()?;
-    let mut agent = Agent::new(SacConfig::paper(11, 1), &Device::flex())?;
+    let device = match args.next().as_deref() {
+        None | Some("cpu") => Device::flex(),
+        #[cfg(feature = "cuda")]
+        Some("cuda") => Device::cuda(0_usize),
+        Some(other) => return Err(format!("no device `{other}` in this build").into()),
+    };
+    let mut agent = Agent::new(SacConfig::paper(11, 1), &device)?;
     for episode in 0..20 {
         agent.push_episode((0..224).map(|t| transition(episode, t)).collect())?;
     }

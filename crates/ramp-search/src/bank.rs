@@ -1,14 +1,16 @@
 //! Every matrix in every format, at hand on the device.
 
 use burn::tensor::Tensor;
-use ramp_model::{CalibrationStats, CausalLm, LayerId, PackedMatrix, PackingErrors, Placement};
+use ramp_model::{
+    CalibrationStats, CausalLm, HostValues, LayerId, PackedMatrix, Packing, PackingErrors, Placement,
+};
 use ramp_quant::{Format, LayerQuantizer, Rounding, imatrix};
 use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
     mode::SearchCodec,
-    problem::{Choices, Problem},
+    problem::{Choices, Problem, Slot},
     progress::{ProgressFn, Stage, report},
     residence::{Kept, Place, Residence, plan},
 };
@@ -138,53 +140,37 @@ impl WeightBank {
         BankSource { weights: model, placement }: BankSource<'_>,
         stats: &CalibrationStats,
         problem: &Problem,
-        Encoding { rounding, codec }: Encoding,
+        encoding: Encoding,
         wanted: impl Fn(usize, usize) -> bool,
         memory: Option<(u64, u64)>,
         progress: &mut ProgressFn<'_>,
     ) -> Result<Self> {
         let places = plan(problem, &wanted, &placement, memory)?;
-        let mut residence = Residence::default();
         let total = problem.slots().len();
-        let mut quantizer = LayerQuantizer::new(stats, rounding);
+        let mut builder = Builder {
+            model,
+            placement,
+            stats,
+            encoding,
+            quantizer: LayerQuantizer::new(stats, encoding.rounding),
+            residence: Residence::default(),
+        };
         let mut slots = Vec::with_capacity(total);
-        for (index, slot) in problem.slots().iter().enumerate() {
-            let shape = model.config().shape(slot.id);
-            let original = model.weight_data(slot.id)?;
-            let (input_energy, output_energy) = energies(stats, slot.id, &original, shape);
-            let encoder = (rounding == Rounding::Nearest && places[index].contains(&Place::Packed))
-                .then(|| placement.encoder(slot.id, &original, shape, imatrix(stats, slot.id).as_deref()))
-                .flatten();
-            let choices = (0..slot.choices.len())
-                .map(|choice| {
-                    if !wanted(index, choice) {
-                        return Ok(None);
-                    }
-                    let format = in_codec(slot.choices[choice].format, codec);
-                    if let (Some(encoder), Place::Packed, Format::Ggml(ty)) =
-                        (&encoder, places[index][choice], format)
-                        && let Some((packed, errors)) = encoder.encode(ty)?
-                    {
-                        residence.add(Place::Packed, 0, format.bytes(shape)?);
-                        return Ok(Some(Entry::packed(packed, errors)));
-                    }
-                    let quantized = quantizer.quantize(slot.id, &original, shape, format)?;
-                    let relative_error =
-                        quantizer.relative_error(slot.id, &original, &quantized.dequantized, shape)?;
-                    let squared_error = squared_distance(&original, &quantized.dequantized);
-                    let place = places[index][choice];
-                    let decoded = slot.weights * placement.weight_bytes(slot.id) as u64;
-                    residence.add(place, decoded, quantized.bytes.len() as u64);
-                    let weight = Some(Kept::new(place, quantized, format, slot.id, shape, &placement));
-                    Ok(Some(Entry { weight, relative_error, squared_error }))
-                })
-                .collect::<Result<_>>()?;
-            let weight_energy =
-                sum_of_parts(&original, |part| part.iter().map(|w| f64::from(*w).powi(2)).sum());
-            slots.push(Entries { choices, weight_energy, input_energy, output_energy });
-            report(progress, Stage::Encode, index + 1, total, None)?;
+        // The device packs one matrix while the next one is on its way there.
+        let mut begun: Option<Begun<'_>> = None;
+        for next in problem.slots().iter().enumerate().map(Some).chain([None]) {
+            let next = match next {
+                Some((index, slot)) => {
+                    Some(builder.begin(slot, &places[index], |choice| wanted(index, choice))?)
+                }
+                None => None,
+            };
+            if let Some(begun) = std::mem::replace(&mut begun, next) {
+                slots.push(builder.finish(begun)?);
+                report(progress, Stage::Encode, slots.len(), total, None)?;
+            }
         }
-        Ok(Self { slots, residence })
+        Ok(Self { slots, residence: builder.residence })
     }
 
     /// The same bank for the model of another device.
@@ -233,6 +219,14 @@ impl WeightBank {
     /// When the bank was built without it.
     pub fn weight(&self, slot: usize, choice: usize) -> Result<Tensor<2>> {
         self.entry(slot, choice)?.weight.as_ref().ok_or(Error::NotInBank { slot, choice })?.weight()
+    }
+
+    /// The bytes of a choice as a file has them, where they are kept; `None` where only its decoded weights are.
+    ///
+    /// # Errors
+    /// When the bank was built without it, or the device fails.
+    pub fn bytes(&self, slot: usize, choice: usize) -> Result<Option<Vec<u8>>> {
+        self.entry(slot, choice)?.weight.as_ref().map_or(Ok(None), Kept::bytes)
     }
 
     /// Squared error of a choice relative to the matrix, as [`LayerQuantizer::relative_error`] measures it. A
@@ -316,6 +310,109 @@ impl WeightBank {
             model.set_weight(problem.slots()[slot].id, self.weight(slot, choice)?)?;
         }
         Ok(())
+    }
+}
+
+/// What encodes the matrices of a bank, one after the other.
+struct Builder<'a> {
+    model: &'a CausalLm,
+    placement: Placement,
+    stats: &'a CalibrationStats,
+    encoding: Encoding,
+    quantizer: LayerQuantizer<'a>,
+    residence: Residence,
+}
+
+/// A matrix of which the device may be packing some choices.
+struct Begun<'a> {
+    slot: &'a Slot,
+    places: &'a [Place],
+    original: HostValues,
+    /// By choice; `None` where nobody asked for it.
+    choices: Vec<Option<Work>>,
+}
+
+/// What becomes of a choice.
+enum Work {
+    Host,
+    Device(Packing),
+}
+
+impl Builder<'_> {
+    fn begin<'a>(
+        &self,
+        slot: &'a Slot,
+        places: &'a [Place],
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Begun<'a>> {
+        let shape = self.model.config().shape(slot.id);
+        let original = self.model.weight_values(slot.id)?;
+        let encoder = (self.encoding.rounding == Rounding::Nearest && places.contains(&Place::Packed))
+            .then(|| {
+                let importance = imatrix(self.stats, slot.id);
+                self.placement.encoder(slot.id, &original, shape, importance.as_deref())
+            })
+            .flatten();
+        let choices = slot.choices.iter().zip(places).enumerate().map(|(choice, (option, place))| {
+            let packing = || match (&encoder, place, in_codec(option.format, self.encoding.codec)) {
+                (Some(encoder), Place::Packed, Format::Ggml(ty)) => encoder.encode(ty),
+                _ => None,
+            };
+            wanted(choice).then(|| packing().map_or(Work::Host, Work::Device))
+        });
+        let choices = choices.collect();
+        Ok(Begun { slot, places, original, choices })
+    }
+
+    fn finish(&mut self, Begun { slot, places, original, choices }: Begun<'_>) -> Result<Entries> {
+        let shape = self.model.config().shape(slot.id);
+        let (input_energy, output_energy) = energies(self.stats, slot.id, &original, shape);
+        let weight_energy = sum_of_parts(&original, |part| part.iter().map(|w| f64::from(*w).powi(2)).sum());
+        let mut norm = None;
+        let mut entries = Vec::with_capacity(choices.len());
+        for ((work, option), &place) in choices.into_iter().zip(&slot.choices).zip(places) {
+            let format = in_codec(option.format, self.encoding.codec);
+            entries.push(match work {
+                None => None,
+                Some(work) => Some(match self.packed(work, format, shape)? {
+                    Some(entry) => entry,
+                    None => self.on_host(slot, place, &original, format, &mut norm)?,
+                }),
+            });
+        }
+        Ok(Entries { choices: entries, weight_energy, input_energy, output_energy })
+    }
+
+    /// What the device encoded; `None` where it did not.
+    fn packed(&mut self, work: Work, format: Format, shape: [usize; 2]) -> Result<Option<Entry>> {
+        let Work::Device(packing) = work else { return Ok(None) };
+        let Some((packed, errors)) = packing.finish()? else { return Ok(None) };
+        self.residence.add(Place::Packed, 0, format.bytes(shape)?);
+        Ok(Some(Entry::packed(packed, errors)))
+    }
+
+    /// `norm` is the energy of the matrix' output, once it is known.
+    fn on_host(
+        &mut self,
+        slot: &Slot,
+        place: Place,
+        original: &[f32],
+        format: Format,
+        norm: &mut Option<f64>,
+    ) -> Result<Entry> {
+        let (id, shape) = (slot.id, self.model.config().shape(slot.id));
+        let quantized = self.quantizer.quantize(id, original, shape, format)?;
+        let norm = match *norm {
+            Some(norm) => norm,
+            None => *norm.insert(self.quantizer.output_energy(id, original, shape)?),
+        };
+        let dequantized = &quantized.dequantized;
+        let relative_error = self.quantizer.relative_error_to(norm, id, original, dequantized, shape)?;
+        let squared_error = squared_distance(original, dequantized);
+        let decoded = slot.weights * self.placement.weight_bytes(id) as u64;
+        self.residence.add(place, decoded, quantized.bytes.len() as u64);
+        let weight = Some(Kept::new(place, quantized, format, id, shape, &self.placement));
+        Ok(Entry { weight, relative_error, squared_error })
     }
 }
 

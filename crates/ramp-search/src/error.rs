@@ -137,6 +137,14 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A file of scores that cannot be read or written, or belongs to another run.
+    #[error("{}: not usable as the scores of this run: {why}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The model failed.
     #[error(transparent)]
     Model(#[from] ramp_model::Error),

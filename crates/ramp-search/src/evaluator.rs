@@ -1,6 +1,6 @@
 //! From an allocation to its score, on fixed windows of text, with a ledger of what was spent.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, path::Path, time::Instant};
 
 use ramp_eval::Windows;
 use ramp_model::CausalLm;
@@ -10,6 +10,7 @@ use crate::{
     bank::WeightBank,
     error::{Error, Result},
     forward::{Forward, Lanes, Losses, LostDevice, Replica, STREAM_BYTES, Sums, is_non_finite},
+    journal::{Journal, Of},
     ledger::Ledger,
     problem::{Choices, Problem},
 };
@@ -62,6 +63,9 @@ pub struct Evaluator<'a> {
     /// Windows up to the end of each part.
     ends: Vec<usize>,
     memo: HashMap<Choices, Known>,
+    /// Single matrices of an earlier run.
+    singles: HashMap<(usize, usize), Known>,
+    journal: Option<Journal>,
     ledger: Ledger,
     limit: Option<usize>,
     best: Option<(Choices, Score)>,
@@ -69,8 +73,8 @@ pub struct Evaluator<'a> {
 }
 
 /// What is known of an allocation.
-#[derive(Clone, Debug, Default)]
-struct Known {
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Known {
     /// Over the parts up to each one.
     sums: Vec<Sums>,
     tokens: usize,
@@ -128,6 +132,8 @@ impl<'a> Evaluator<'a> {
             forward,
             ends,
             memo: HashMap::new(),
+            singles: HashMap::new(),
+            journal: None,
             ledger,
             limit: None,
             best: None,
@@ -146,6 +152,20 @@ impl<'a> Evaluator<'a> {
             return Err(Error::OtherProblem);
         }
         Ok(Self::of(problem, self.bank, self.forward.fresh()))
+    }
+
+    /// Writes every score to a file, and takes those that are there from an earlier run of the same model, text and formats on
+    /// the same kind of device: they cost nothing. A run that is repeated after it was cut short ends as if it had not been,
+    /// but for its ledger. `windows` are those that are evaluated. Evaluators for other budgets have files of their own.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] when the file cannot be read or written, or belongs to another run.
+    pub fn keep_scores(&mut self, path: &Path, windows: &Windows) -> Result<()> {
+        let (journal, scores) = Journal::open(path, self.problem, self.bank, windows, &self.ends)?;
+        self.memo.extend(scores.choices);
+        self.singles.extend(scores.singles);
+        self.journal = Some(journal);
+        Ok(())
     }
 
     /// Perplexity of the unquantized model on the same tokens.
@@ -272,6 +292,9 @@ impl<'a> Evaluator<'a> {
             }
             self.ledger.seconds += start.elapsed().as_secs_f64();
             self.ledger.evaluations += 1;
+            if let Some(journal) = &mut self.journal {
+                journal.add(Of::Choices(choices.to_vec()), &known)?;
+            }
             self.memo.insert(choices.to_vec(), known.clone());
         }
         let score = known.score(parts);
@@ -287,6 +310,10 @@ impl<'a> Evaluator<'a> {
     /// As [`Evaluator::score`].
     pub fn score_single(&mut self, slot: usize, choice: usize) -> Result<Score> {
         let parts = 0..self.ends.len();
+        if let Some(known) = self.singles.get(&(slot, choice)) {
+            self.ledger.memo_hits += 1;
+            return Ok(known.score(parts.end));
+        }
         let costs: Vec<usize> = parts.clone().map(|part| self.forward.single_cost(part, slot)).collect();
         self.afford(costs.iter().sum())?;
         let start = Instant::now();
@@ -299,6 +326,9 @@ impl<'a> Evaluator<'a> {
         self.ledger.tokens += known.tokens;
         self.ledger.evaluations += 1;
         self.ledger.seconds += start.elapsed().as_secs_f64();
+        if let Some(journal) = &mut self.journal {
+            journal.add(Of::Single(slot, choice), &known)?;
+        }
         Ok(known.score(self.ends.len()))
     }
 
@@ -358,6 +388,12 @@ impl Known {
             }
         }
         Ok(None)
+    }
+
+    /// Whether it can be that of a model, with so many parts.
+    pub(crate) fn is_sound(&self, parts: usize) -> bool {
+        let finite = |sums: &Sums| sums.kld.mean().is_finite() && sums.nll.mean().is_finite();
+        self.sums.len() <= parts && self.sums.iter().all(finite) && (self.broken || !self.sums.is_empty())
     }
 
     fn score(&self, parts: usize) -> Score {

@@ -10,6 +10,7 @@ mod text;
 use std::{fmt, ops::Range};
 
 use ramp_eval::Moments;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::model::{Lanes, STREAM_BYTES};
 pub use self::{crew::LostDevice, guard::panic_is_caught, replica::Replica};
@@ -76,7 +77,7 @@ pub(crate) struct Losses {
 }
 
 /// Sums over tokens.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sums {
     pub(crate) kld: Moments,
     pub(crate) nll: Moments,

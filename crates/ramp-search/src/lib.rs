@@ -12,6 +12,7 @@ mod features;
 mod forward;
 mod hawq;
 mod history;
+mod journal;
 mod knapsack;
 mod learner;
 mod ledger;

@@ -118,6 +118,15 @@ impl Kept {
         })
     }
 
+    /// The bytes of the file, where they are kept.
+    pub(crate) fn bytes(&self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Decoded(_) => Ok(None),
+            Self::Packed(packed) => Ok(Some(packed.bytes()?)),
+            Self::Staged { bytes, .. } => Ok(Some(bytes.to_vec())),
+        }
+    }
+
     /// The weights on the device, `[out, in]`.
     pub(crate) fn weight(&self) -> Result<Tensor<2>> {
         Ok(match self {
@@ -234,6 +243,14 @@ mod tests {
             let [a, b] = [&staged, evaluator.bank()]
                 .map(|bank| bank.weight(slot, choice).unwrap().try_into_vec_as::<f32>().unwrap());
             assert_eq!(a, b, "{slot} {choice}");
+            let shape = [a.len() / problem.slots()[slot].columns, problem.slots()[slot].columns];
+            let format = problem.slots()[slot].choices[choice].format;
+            let Some(bytes) = staged.bytes(slot, choice).unwrap() else {
+                // The first is decoded on the device.
+                assert_eq!((slot, choice), (0, 0));
+                continue;
+            };
+            assert_eq!(dequantize(&bytes, shape, format).unwrap(), a);
         }
     }
 }

@@ -4,6 +4,7 @@ mod allocators;
 pub(crate) mod devices;
 mod evaluator;
 mod invariants;
+mod journal;
 mod synthetic;
 
 use std::path::Path;

@@ -66,6 +66,10 @@ pub(crate) struct Args {
     /// Write the history of the search as JSON: rewards, losses and the allocation of every episode.
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     log: Option<PathBuf>,
+    /// Keep what the run gathers in this folder: the sums of the calibration, and every score of the search. The same command
+    /// goes on from there after a lost device or an interruption, on other devices of the same kind, too.
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
     /// Write the whole report as JSON.
     #[arg(long, value_name = "REPORT")]
     json: Option<PathBuf>,
@@ -175,6 +179,7 @@ pub(crate) fn run(args: Args) -> Result {
         policy: args.policy,
         save_policy: args.save_policy,
         log: args.log,
+        state: args.state,
         ctx: args.search.ctx,
         calibration_tokens: args.search.calibration_tokens,
         reward_text: args.search.reward.text(),
@@ -198,7 +203,13 @@ pub(crate) fn run(args: Args) -> Result {
             return Err(Failure::Interrupted(if file_is_written {
                 format!("interrupted; {path} is complete but was not evaluated")
             } else {
-                "interrupted; no output was written".into()
+                match &options.state {
+                    Some(folder) => format!(
+                        "interrupted; no output was written; the same command goes on from {}",
+                        folder.display()
+                    ),
+                    None => "interrupted; no output was written".into(),
+                }
             }));
         }
         other => other?,

@@ -121,7 +121,7 @@ pub fn ablate_folding(options: &AblateOptions, progress: &mut StepFn<'_>) -> Res
     let ctx = options.texts.ctx.min(files.config().max_position_embeddings);
     let (calibration, windows) = options.texts.windows(&files.tokenizer()?, ctx)?;
     let base = files.load(&options.device)?;
-    let stats = calibrate(&base, &calibration, needs_gram(options.rounding), progress)?;
+    let stats = calibrate(&base, &calibration, needs_gram(options.rounding), None, progress)?;
     let mut rows = Vec::new();
     for types in BlockTypes::ALL {
         let chosen = types.types(&base)?;

@@ -206,7 +206,7 @@ pub fn compare_methods(options: &CompareOptions, progress: &mut StepFn<'_>) -> R
     let (calibration, windows) = texts.windows(&files.tokenizer()?, ctx)?;
     let base = files.load(&options.device)?;
 
-    let stats = calibrate(&base, &calibration, true, progress)?;
+    let stats = calibrate(&base, &calibration, true, None, progress)?;
     let mut tick = |name, done, total, unit| progress(Step { name, done, total, unit, best_kld: None });
     let n_windows = windows.len();
     let base_perplexity =

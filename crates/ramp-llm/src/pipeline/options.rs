@@ -97,6 +97,9 @@ pub struct QuantizeOptions {
     pub save_policy: Option<PathBuf>,
     /// Where to write the history of the search ([`ramp_search::TrainingLog`]).
     pub log: Option<PathBuf>,
+    /// A folder that keeps the sums of the calibration and every score of the search, from which the same run goes on after
+    /// it was cut short.
+    pub state: Option<PathBuf>,
     /// The formats to choose from.
     pub actions: ActionSet,
     /// Types of embedding and head where they are not searched.
@@ -135,6 +138,7 @@ impl QuantizeOptions {
             policy: None,
             save_policy: None,
             log: None,
+            state: None,
             actions: ActionSet::default(),
             fixed: Fixed::default(),
             ctx: 512,

@@ -108,7 +108,7 @@ fn folded(
     progress: &mut StepFn<'_>,
 ) -> Result<(CausalLm, CalibrationStats)> {
     let mut model = weights.clone();
-    let mut stats = calibrate(base, &text.calibration, gram, progress)?;
+    let mut stats = calibrate(base, &text.calibration, gram, None, progress)?;
     if let Some(config) = &settings.fold {
         fold(&mut model, &mut stats, config)?;
     }

@@ -2,9 +2,11 @@
 
 use std::{path::Path, time::Instant};
 
-use ramp_eval::{Windows, compare};
+use ramp_eval::{LanguageModel, Windows, compare};
 use ramp_gguf::GgmlType;
-use ramp_model::{CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, gguf_metadata, write_gguf};
+use ramp_model::{
+    Calibration, CalibrationStats, CausalLm, Gather, ModelConfig, ModelFiles, Save, gguf_metadata, write_gguf,
+};
 use ramp_quant::{LayerQuantizer, Rounding, fold};
 use ramp_search::{
     ActionSet, Allocator, BankSource, Categorical, Evaluator, EvoPress, Found, MeasuredKnapsack,
@@ -22,9 +24,13 @@ use super::{
     prepare::step,
     report::{Candidate, LayerReport, Quality, Report},
     resident::Place,
+    state::State,
     text::{REWARDED_ON_TEST, TextSplit},
 };
 use crate::error::{Error, Result};
+
+/// How often a calibration pass is saved, the last time when it is complete. Gram matrices are large.
+const SAVES: usize = 4;
 
 /// One report of progress.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +87,9 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let (mut model, base) = place.load(&files)?;
     clock.lap("load");
 
-    let mut stats = calibrate(&base, &text.calibration, needs_gram(options.rounding), progress)?;
+    let state = options.state.as_deref().map(State::open).transpose()?;
+    let gram = needs_gram(options.rounding);
+    let mut stats = calibrate(&base, &text.calibration, gram, state.as_ref(), progress)?;
     clock.lap("calibrate");
     if let Some(fold_config) = &options.fold {
         fold(&mut model, &mut stats, fold_config)?;
@@ -108,7 +116,10 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     // A single score is not worth a copy of everything.
     let others: &[_] = if searches { &options.others } else { &[] };
     let others = replicas(others, &computing, &bank, &problem, &mut warnings)?;
-    let evaluator = Evaluator::with_replicas(&computing, &problem, &bank, text.search.clone(), &others)?;
+    let mut evaluator = Evaluator::with_replicas(&computing, &problem, &bank, text.search.clone(), &others)?;
+    if let Some(state) = &state {
+        evaluator.keep_scores(&state.scores(), &text.search)?;
+    }
     let mut context = SearchContext::new(evaluator, &features);
 
     let mut candidates = Vec::new();
@@ -211,7 +222,12 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
             if let Some(bytes) = learned.bytes.remove(&id) {
                 return Ok(bytes);
             }
-            let weight = model.weight_data(id)?;
+            // The very bytes that were evaluated, where the bank keeps them.
+            let slot = problem.slots().iter().position(|slot| slot.id == id);
+            if let Some(bytes) = slot.map_or(Ok(None), |slot| bank.bytes(slot, found.choices[slot]))? {
+                return Ok(bytes);
+            }
+            let weight = model.weight_values(id)?;
             Ok(quantizer.quantize(id, &weight, config.shape(id), ramp_quant::Format::Ggml(ty))?.bytes)
         },
         |done, total| progress(Step { name: "write", done, total, unit: "tensors", best_kld: None }),
@@ -276,18 +292,29 @@ pub(super) const fn needs_gram(rounding: Rounding) -> bool {
     matches!(rounding, Rounding::Gptq(_))
 }
 
-/// The statistics of every matrix's input over some windows.
+/// The statistics of every matrix's input over some windows. With `state` they are kept there, and an earlier run's are gone
+/// on with.
 pub(super) fn calibrate(
     base: &CausalLm,
     windows: &Windows,
     gram: bool,
+    state: Option<&State>,
     progress: &mut StepFn<'_>,
 ) -> Result<CalibrationStats> {
-    let what = Gather { gram, ..Gather::default() };
+    // Windows are reduced one by one, but a GPU wants more tokens in a pass than one has.
+    let batch = base.pace().tokens / windows.ctx().max(1);
+    let what = Gather { gram, batch: if base.is_on_host() { 1 } else { batch.max(1) } };
     let total = windows.n_tokens();
-    Ok(CalibrationStats::gather(base, &windows.tokens(), what, |done| {
-        progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None })
-    })?)
+    let tokens = windows.tokens();
+    let mut pass = Calibration::new(base, &tokens, what);
+    let path = state.map(State::calibration);
+    if let Some(path) = &path {
+        pass.resume(path)?;
+    }
+    let every = windows.len().div_ceil(SAVES);
+    let save = path.as_deref().map(|path| Save { path, every });
+    pass.run(save, |done| progress(Step { name: "calibrate", done, total, unit: "tokens", best_kld: None }))?;
+    Ok(pass.finish())
 }
 
 /// Quantizing what is quantized already only loses.

@@ -76,7 +76,7 @@ pub fn search(options: &SearchOptions, progress: &mut StepFn<'_>) -> Result<Sear
     let resumed = log.runs.len();
     clock.lap("load");
 
-    let mut stats = calibrate(&base, &split.calibration, needs_gram(options.rounding), progress)?;
+    let mut stats = calibrate(&base, &split.calibration, needs_gram(options.rounding), None, progress)?;
     let unfolded = (options.features == FeatureSource::Original).then(|| (model.clone(), stats.clone()));
     if let Some(fold_config) = &options.fold {
         fold(&mut model, &mut stats, fold_config)?;

@@ -1,8 +1,12 @@
 //! A model on another device, or in another type of float.
 
-use burn::tensor::{Device, Tensor};
+#[cfg(feature = "cuda")]
+use burn::tensor::DType;
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Block, CausalLm, Linear};
+#[cfg(feature = "cuda")]
+use crate::values::HostValues;
 use crate::{
     error::{Error, Result},
     norm::Norm,
@@ -65,6 +69,21 @@ impl Norm {
 
 /// A tensor on another device, through host memory.
 pub(crate) fn moved<const D: usize>(tensor: &Tensor<D>, device: &Device) -> Result<Tensor<D>> {
+    #[cfg(feature = "cuda")]
+    if let (true, DType::F32, &[rows, columns]) =
+        (ramp_cuda::is_available(device), tensor.dtype(), tensor.dims().as_slice())
+    {
+        return Ok(HostValues::of(tensor.clone())?.upload([rows, columns], device).reshape(tensor.shape()));
+    }
     let data = tensor.clone().try_into_data().map_err(Error::device)?;
     Ok(Tensor::from_data(data, device))
+}
+
+/// A matrix of f32, row-major `[rows, columns]`, on a device.
+pub(crate) fn placed(data: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    #[cfg(feature = "cuda")]
+    if ramp_cuda::is_available(device) {
+        return HostValues::from(data).upload(shape, device);
+    }
+    Tensor::from_data(TensorData::new(data, shape), device)
 }

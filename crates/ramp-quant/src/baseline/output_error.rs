@@ -1,11 +1,12 @@
 //! The squared error of a layer's output, from the Gram matrix of its input.
 
+use pulp::Arch;
 use ramp_model::Gram;
 use rayon::prelude::*;
 
 use crate::{
     error::{Error, Result},
-    gptq::{ROWS, lanes, product},
+    gptq::{ROWS, lanes, product, quadratic_form},
 };
 
 /// `E[|(W - Ŵ) x|²] = tr(E H Eᵀ)` with `H = E[x xᵀ]`, and its gradient.
@@ -39,12 +40,7 @@ impl OutputError {
     /// Squared error of the output, summed over its channels, for weights that are off by `error`, `[out, in]`.
     #[must_use]
     pub fn of(&self, error: &[f32]) -> f64 {
-        let products = self.times(error);
-        let rows = error.par_chunks(self.n).zip(products.par_chunks(self.n));
-        // Collected first: a parallel sum would depend on the number of threads.
-        let rows: Vec<f64> =
-            rows.map(|(e, g)| e.iter().zip(g).map(|(&e, &g)| f64::from(e) * f64::from(g)).sum()).collect();
-        rows.into_iter().sum()
+        quadratic_form(&self.h, self.n, error)
     }
 
     /// Squared error of the output when `weight` becomes `dequantized`.
@@ -60,12 +56,14 @@ impl OutputError {
         let mut products = vec![0.0; error.len()];
         products.par_chunks_mut(ROWS * n).zip(error.par_chunks(ROWS * n)).for_each(|(products, error)| {
             let e = lanes(error, n);
-            for (i, h) in self.h.chunks_exact(n).enumerate() {
-                let g = product(h, &e);
-                for (row, g) in products.chunks_exact_mut(n).zip(g) {
-                    row[i] = g;
+            Arch::new().dispatch(|| {
+                for (i, h) in self.h.chunks_exact(n).enumerate() {
+                    let g = product(h, &e);
+                    for (row, g) in products.chunks_exact_mut(n).zip(g) {
+                        row[i] = g;
+                    }
                 }
-            }
+            });
         });
         products
     }

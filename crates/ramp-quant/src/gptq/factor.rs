@@ -5,7 +5,7 @@ use std::ops::Range;
 use ramp_model::Gram;
 use rayon::prelude::*;
 
-use super::{GptqConfig, Lane};
+use super::{GptqConfig, Lane, form::quadratic_form};
 use crate::error::{Error, Result};
 
 /// Columns of the panel that is factored at once.
@@ -59,18 +59,15 @@ impl Hessian {
             let damped = |i: usize, j: usize| gram.mean(i, j) + if i == j { damping * mean } else { 0.0 };
             // Reversed, because `U` is upper triangular in the order of rounding.
             let at = |a: usize| order[n - 1 - a];
-            let mut l: Vec<f64> = (0..n * n).map(|k| damped(at(k / n), at(k % n))).collect();
+            let mut l: Vec<f64> = square(n, |i, j| damped(at(i), at(j)));
             if !cholesky(&mut l, n) {
                 continue;
             }
-            let mut feedback = vec![0.0; n * n];
-            for i in 0..n {
-                let pivot = l[(n - 1 - i) * n + (n - 1 - i)];
-                for j in 0..i {
-                    feedback[i * n + j] = (l[(n - 1 - j) * n + (n - 1 - i)] / pivot) as f32;
-                }
-            }
-            let h = (0..n * n).map(|k| damped(k / n, k % n) as f32).collect();
+            let feedback = square(n, |i, j| {
+                let column = n - 1 - i;
+                if j < i { (l[(n - 1 - j) * n + column] / l[column * n + column]) as f32 } else { 0.0 }
+            });
+            let h = square(n, |i, j| damped(i, j) as f32);
             let mean_sq = diagonal.iter().map(|&x| x as f32).collect();
             return Ok(Self { n, h, mean_sq, order, feedback, damping });
         }
@@ -90,6 +87,7 @@ impl Hessian {
     }
 
     /// Adds `Σ_j e_j U_ji` over rounded columns `j` to the `i`-th column in the order; `error` is by column.
+    #[inline(always)]
     pub(crate) fn add_feedback(&self, w: &mut Lane, error: &[Lane], i: usize, rounded: Range<usize>) {
         let factors = &self.feedback[i * self.n..][rounded.clone()];
         for (&column, &factor) in self.order[rounded].iter().zip(factors) {
@@ -102,16 +100,18 @@ impl Hessian {
     /// `tr(E H Eᵀ)` of an error `[out, in]`: the squared error of the layer's output, summed over its channels.
     #[must_use]
     pub fn loss(&self, error: &[f32]) -> f64 {
-        let rows = error.par_chunks(self.n).map(|e| {
-            let products = self.h.chunks_exact(self.n).zip(e).map(|(h, &e_i)| {
-                let dot: f64 = h.iter().zip(e).map(|(&h, &e)| f64::from(h) * f64::from(e)).sum();
-                dot * f64::from(e_i)
-            });
-            products.sum::<f64>()
-        });
-        // Collected first: a parallel sum would depend on the number of threads.
-        rows.collect::<Vec<_>>().into_iter().sum()
+        quadratic_form(&self.h, self.n, error)
     }
+}
+
+/// Row-major `[n, n]`, by row and column.
+fn square<T: Default + Clone + Send>(n: usize, at: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
+    let mut values = vec![T::default(); n * n];
+    values
+        .par_chunks_mut(n.max(1))
+        .enumerate()
+        .for_each(|(i, row)| row.iter_mut().enumerate().for_each(|(j, value)| *value = at(i, j)));
+    values
 }
 
 /// Blocks in their order or by falling trace, columns of a block by falling diagonal.

@@ -8,11 +8,15 @@
 //! a super-block; only the codes are chosen otherwise, so that the file has the type's ordinary layout.
 
 mod factor;
+mod form;
 mod refine;
 mod round;
 
-pub(crate) use self::refine::{product, refine};
 pub use self::{factor::Hessian, round::gptq};
+pub(crate) use self::{
+    form::quadratic_form,
+    refine::{product, refine},
+};
 
 /// Rows that are rounded together: a column of them fills whole registers.
 pub(crate) const ROWS: usize = 32;

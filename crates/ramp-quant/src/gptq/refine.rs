@@ -7,6 +7,7 @@ use super::{Hessian, Lane, ROWS};
 /// With the errors of a row `e` and `g = H e`, the loss `eᵀ H e` is least in `e_i` at `e_i - g_i / H_ii`.
 /// `nearest(column, row, target)` gives the value on the grid next to a target, and may note its code. `weight` and
 /// `error` are by column.
+#[inline(always)]
 pub(crate) fn refine(
     hessian: &Hessian,
     weight: &[Lane],
@@ -49,6 +50,7 @@ pub(crate) fn refine(
 }
 
 /// `Σ_k h_k e_k` for each row.
+#[inline(always)]
 pub(crate) fn product(h: &[f32], e: &[Lane]) -> Lane {
     let mut g = [0.0; ROWS];
     for (&h, e) in h.iter().zip(e) {

@@ -1,5 +1,6 @@
 //! Rounding with feedback, some rows at a time.
 
+use pulp::Arch;
 use ramp_gguf::{BlockGrid, GgmlType, block_grid, has_grid, set_codes};
 use rayon::prelude::*;
 
@@ -43,7 +44,9 @@ pub fn gptq(
     // The first failing rows, so that the error does not depend on the order of the threads.
     let error = chunks.zip(dequantized.par_chunks_mut(ROWS * n)).enumerate().find_map_first(
         |(at, ((weight, bytes), dequantized))| {
-            let rounded = Chunk::new(weight, at * ROWS, ty, hessian).run(config, bytes);
+            let chunk = Chunk::new(weight, at * ROWS, ty, hessian);
+            // Lanes are as wide as the CPU's registers; each is for itself, so that the bits are the same on all.
+            let rounded = Arch::new().dispatch(|| chunk.run(config, bytes));
             rounded.and_then(|()| Ok(ramp_gguf::decode(ty, bytes, dequantized)?)).err()
         },
     );
@@ -92,6 +95,7 @@ impl<'a> Chunk<'a> {
         }
     }
 
+    #[inline(always)]
     fn run(mut self, config: &GptqConfig, bytes: &mut [u8]) -> Result<()> {
         let block = self.ty.block_size();
         let order = &self.hessian.order;
@@ -123,6 +127,7 @@ impl<'a> Chunk<'a> {
     }
 
     /// Rounds the super-block whose first column in the order is number `done`.
+    #[inline(always)]
     fn round_block(&mut self, done: usize, bytes: &mut [u8]) -> Result<()> {
         let Hessian { order, mean_sq, .. } = self.hessian;
         let block = self.ty.block_size();

@@ -40,7 +40,7 @@ impl Stream {
                 }
             }
         }
-        Ok(until.gathering.finish())
+        Ok(until.gathering.finish()?)
     }
 
     /// Goes behind a half of a block.

@@ -1,6 +1,10 @@
 //! Adam over one flat vector of parameters, with clipping, and averaging of targets.
 
 use pulp::Arch;
+use rayon::prelude::*;
+
+/// Parameters of one task: enough to pay for it.
+const PART: usize = 1 << 16;
 
 /// First and second moments of the gradients of one network.
 #[derive(Clone, Debug)]
@@ -37,14 +41,18 @@ impl Moments {
         let epsilon = step.epsilon as f32;
         let [b1, b2] = BETAS.map(|beta| beta as f32);
         let [n1, n2] = BETAS.map(|beta| (1.0 - beta) as f32);
-        Arch::new().dispatch(|| {
-            let moments = self.first.iter_mut().zip(self.second.iter_mut());
-            for ((param, grad), (m, v)) in params.iter_mut().zip(grads).zip(moments) {
-                let grad = grad * factor;
-                *m = b1 * *m + n1 * grad;
-                *v = b2 * *v + n2 * grad * grad;
-                *param -= size * *m / (v.sqrt() * spread + epsilon);
-            }
+        let moments = self.first.par_chunks_mut(PART).zip(self.second.par_chunks_mut(PART));
+        let parts = params.par_chunks_mut(PART).zip(grads.par_chunks(PART)).zip(moments);
+        parts.for_each(|((params, grads), (first, second))| {
+            Arch::new().dispatch(|| {
+                let moments = first.iter_mut().zip(second);
+                for ((param, grad), (m, v)) in params.iter_mut().zip(grads).zip(moments) {
+                    let grad = grad * factor;
+                    *m = b1 * *m + n1 * grad;
+                    *v = b2 * *v + n2 * grad * grad;
+                    *param -= size * *m / (v.sqrt() * spread + epsilon);
+                }
+            });
         });
     }
 }
@@ -74,8 +82,10 @@ fn clip_factor(grads: &[f32], max_norm: f64) -> f32 {
 /// θ̄ ← (1 - τ) θ̄ + τ θ.
 pub(crate) fn polyak(target: &mut [f32], online: &[f32], tau: f64) {
     let tau = tau as f32;
-    Arch::new().dispatch(|| {
-        target.iter_mut().zip(online).for_each(|(target, online)| *target += tau * (online - *target));
+    target.par_chunks_mut(PART).zip(online.par_chunks(PART)).for_each(|(target, online)| {
+        Arch::new().dispatch(|| {
+            target.iter_mut().zip(online).for_each(|(target, online)| *target += tau * (online - *target));
+        });
     });
 }
 

@@ -3,30 +3,59 @@
 //! Every element of a result is one chain of fused multiply-adds in the order of the summed index, so that neither
 //! the number of threads nor the size of a tile changes a bit of it.
 
+use std::marker::PhantomData;
+
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 /// Rows of a tile.
 const ROWS: usize = 8;
+
+/// Columns of a result that one task computes: whole panels on every CPU.
+const COLUMNS: usize = 64;
+
+/// Multiplications that pay for several tasks: some ten microseconds of one core for each.
+const PARALLEL_WORK: usize = 1 << 22;
 
 /// `out[m, n] = x[m, k] w[k, n] + bias[n]`.
 pub(crate) fn affine(x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], n: usize) {
     let m = out.len() / n;
     let k = x.len() / m;
-    Arch::new().dispatch(Multiply { a: x, b: w, bias, out, dims: [m, k, n], form: Plain });
+    multiply::<Plain>(x, w, bias, out, [m, k, n]);
 }
 
 /// `out[m, n] = x[m, k] wᵀ`, with `w` `[n, k]`.
 pub(crate) fn product_transposed(x: &[f32], w: &[f32], out: &mut [f32], n: usize) {
     let m = out.len() / n;
     let k = x.len() / m;
-    Arch::new().dispatch(Multiply { a: x, b: w, bias: None, out, dims: [m, k, n], form: BTransposed });
+    multiply::<BTransposed>(x, w, None, out, [m, k, n]);
 }
 
 /// `out[k, n] = xᵀ y`, with `x` `[rows, k]` and `y` `[rows, n]`.
 pub(crate) fn transposed_product(x: &[f32], y: &[f32], out: &mut [f32], n: usize) {
     let m = out.len() / n;
     let k = y.len() / n;
-    Arch::new().dispatch(Multiply { a: x, b: y, bias: None, out, dims: [m, k, n], form: ATransposed });
+    multiply::<ATransposed>(x, y, None, out, [m, k, n]);
+}
+
+/// Columns side by side where there is work for several threads.
+fn multiply<F: Form>(a: &[f32], b: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims: [usize; 3]) {
+    let [m, k, n] = dims;
+    if m < ROWS && !F::A_TRANSPOSED && !F::B_TRANSPOSED {
+        return Arch::new().dispatch(|| few_rows(a, b, bias, out, [k, n]));
+    }
+    let run = |slab: usize, mut rows: Vec<&mut [f32]>| {
+        let (first, form) = (slab * COLUMNS, PhantomData::<F>);
+        Arch::new().dispatch(Multiply { a, b, bias, out: &mut rows, first, dims, form });
+    };
+    if n <= COLUMNS || m * k * n < PARALLEL_WORK {
+        return run(0, out.chunks_exact_mut(n).collect());
+    }
+    let mut slabs: Vec<Vec<&mut [f32]>> = (0..n.div_ceil(COLUMNS)).map(|_| Vec::with_capacity(m)).collect();
+    for row in out.chunks_exact_mut(n) {
+        slabs.iter_mut().zip(row.chunks_mut(COLUMNS)).for_each(|(slab, part)| slab.push(part));
+    }
+    slabs.into_par_iter().enumerate().for_each(|(slab, rows)| run(slab, rows));
 }
 
 /// `out[m, n] = x wᵀ`, with `x` `[m, k]` and `w` `[n, k]`, for small n.
@@ -57,7 +86,7 @@ fn dot(x: &[f32], y: &[f32]) -> f32 {
 }
 
 /// Which factor lies in memory as its transpose: known when compiled, as the innermost loop depends on it.
-trait Form {
+trait Form: Send + Sync {
     const A_TRANSPOSED: bool = false;
     const B_TRANSPOSED: bool = false;
 }
@@ -75,20 +104,20 @@ impl Form for BTransposed {
     const B_TRANSPOSED: bool = true;
 }
 
-/// `out[m, n] = A B + bias`, where A is `a[m, k]` or the transpose of `a[k, m]`, and B is `b[k, n]` or the transpose
+/// Some columns of `A B + bias`, where A is `a[m, k]` or the transpose of `a[k, m]`, and B is `b[k, n]` or the transpose
 /// of `b[n, k]`.
-struct Multiply<'a, F> {
+struct Multiply<'a, 'o, F> {
     a: &'a [f32],
     b: &'a [f32],
     bias: Option<&'a [f32]>,
-    out: &'a mut [f32],
+    /// `m` rows of as many columns, from the product's column `first` on.
+    out: &'a mut [&'o mut [f32]],
+    first: usize,
     dims: [usize; 3],
-    /// Only its type counts.
-    #[allow(dead_code)]
-    form: F,
+    form: PhantomData<F>,
 }
 
-impl<F: Form> WithSimd for Multiply<'_, F> {
+impl<F: Form> WithSimd for Multiply<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -98,48 +127,48 @@ impl<F: Form> WithSimd for Multiply<'_, F> {
     }
 }
 
-impl<F: Form> Multiply<'_, F> {
+impl<F: Form> Multiply<'_, '_, F> {
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let Self { a, b, bias, out, dims: [m, k, n], .. } = self;
-        if m < ROWS && !F::A_TRANSPOSED && !F::B_TRANSPOSED {
-            return few_rows(a, b, bias, out, [k, n]);
-        }
+        let Self { a, b, bias, out, first, dims: [m, k, n], .. } = self;
+        let columns = out.first().map_or(0, |row| row.len());
         let width = VECTORS * S::F32_LANES;
-        let whole = n - n % width;
+        let whole = columns - columns % width;
         // Columns of b side by side in memory.
         let mut panel = vec![0.0; k * width];
         let zeros = vec![0.0; width];
         for column in (0..whole).step_by(width) {
+            let at = first + column;
             if F::B_TRANSPOSED {
-                pack_transposed(&b[column * k..(column + width) * k], k, &mut panel, width);
+                pack_transposed(&b[at * k..(at + width) * k], k, &mut panel, width);
             } else {
                 for (packed, row) in panel.chunks_exact_mut(width).zip(b.chunks_exact(n)) {
-                    packed.copy_from_slice(&row[column..column + width]);
+                    packed.copy_from_slice(&row[at..at + width]);
                 }
             }
-            let start = bias.map_or(zeros.as_slice(), |bias| &bias[column..column + width]);
+            let start = bias.map_or(zeros.as_slice(), |bias| &bias[at..at + width]);
             let mut row = 0;
             while row + ROWS <= m {
                 let tile = tile::<S, ROWS, VECTORS, F>(simd, a, [m, k], row, &panel, start);
-                store::<S, ROWS, VECTORS>(tile, &mut out[row * n + column..], n);
+                store::<S, ROWS, VECTORS>(tile, &mut out[row..], column);
                 row += ROWS;
             }
             while row < m {
                 let tile = tile::<S, 1, VECTORS, F>(simd, a, [m, k], row, &panel, start);
-                store::<S, 1, VECTORS>(tile, &mut out[row * n + column..], n);
+                store::<S, 1, VECTORS>(tile, &mut out[row..], column);
                 row += 1;
             }
         }
-        for row in 0..m {
-            for column in whole..n {
-                let mut sum = bias.map_or(0.0, |bias| bias[column]);
+        for (row, out) in out.iter_mut().enumerate() {
+            for (column, out) in out.iter_mut().enumerate().skip(whole) {
+                let at = first + column;
+                let mut sum = bias.map_or(0.0, |bias| bias[at]);
                 for i in 0..k {
                     let x = if F::A_TRANSPOSED { a[i * m + row] } else { a[row * k + i] };
-                    let y = if F::B_TRANSPOSED { b[column * k + i] } else { b[i * n + column] };
+                    let y = if F::B_TRANSPOSED { b[at * k + i] } else { b[i * n + at] };
                     sum = x.mul_add(y, sum);
                 }
-                out[row * n + column] = sum;
+                *out = sum;
             }
         }
     }
@@ -229,10 +258,15 @@ fn step<S: Simd, const R: usize, const V: usize>(
     }
 }
 
+/// Into the first `R` of some rows, from a column on.
 #[inline(always)]
-fn store<S: Simd, const R: usize, const V: usize>(tile: [[S::f32s; V]; R], out: &mut [f32], n: usize) {
-    for (row, values) in out.chunks_mut(n).zip(tile) {
-        let (to, _) = S::as_mut_simd_f32s(&mut row[..V * S::F32_LANES]);
+fn store<S: Simd, const R: usize, const V: usize>(
+    tile: [[S::f32s; V]; R],
+    rows: &mut [&mut [f32]],
+    column: usize,
+) {
+    for (row, values) in rows.iter_mut().zip(tile) {
+        let (to, _) = S::as_mut_simd_f32s(&mut row[column..column + V * S::F32_LANES]);
         to.copy_from_slice(&values);
     }
 }
@@ -249,9 +283,9 @@ mod tests {
         (0..count).map(|i| (((i * 7919 + seed * 104_729) % 1000) as f32 / 500.0) - 1.0).collect()
     }
 
-    /// Sizes below, at and beyond the tiles.
-    const SIZES: [[usize; 3]; 6] =
-        [[1, 1, 1], [3, 5, 2], [8, 12, 32], [9, 33, 70], [64, 40, 64], [17, 128, 96]];
+    /// Sizes below, at and beyond the tiles, and one for several threads.
+    const SIZES: [[usize; 3]; 7] =
+        [[1, 1, 1], [3, 5, 2], [8, 12, 32], [9, 33, 70], [64, 40, 64], [17, 128, 96], [70, 300, 210]];
 
     #[test]
     fn products_are_those_of_the_definition() {

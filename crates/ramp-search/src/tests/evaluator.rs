@@ -26,16 +26,22 @@ impl Nano {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/nano"));
         let files = ModelFiles::open(folder).unwrap();
         let model = files.load(&Device::flex()).unwrap();
-        let text = fs::read_to_string(folder.join("sample.txt")).unwrap();
-        let tokens = files.tokenizer().unwrap().encode(&text).unwrap();
-        let windows = Protocol::gptq(CTX).with_max_windows(Some(8)).windows(&tokens, None).unwrap();
+        let windows = Self::windows(8);
         let stats = CalibrationStats::collect(&model, &windows.tokens(), |_| true).unwrap();
         let problem = Self::problem(&model, Budget::BitsPerWeight(4.5));
         let bank = WeightBank::build(&model, &stats, &problem, Rounding::Nearest, &mut |_| true).unwrap();
         Self { model, problem, bank, windows }
     }
 
-    fn problem(model: &CausalLm, budget: Budget) -> Problem {
+    /// The first windows of the sample.
+    pub(super) fn windows(n: usize) -> Windows {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/nano"));
+        let text = fs::read_to_string(folder.join("sample.txt")).unwrap();
+        let tokens = ModelFiles::open(folder).unwrap().tokenizer().unwrap().encode(&text).unwrap();
+        Protocol::gptq(CTX).with_max_windows(Some(n)).windows(&tokens, None).unwrap()
+    }
+
+    pub(super) fn problem(model: &CausalLm, budget: Budget) -> Problem {
         Problem::new(model.config(), &Metadata::new(), &ActionSet::paper(), budget).unwrap()
     }
 
@@ -69,7 +75,7 @@ impl Nano {
     }
 }
 
-fn same(a: Score, b: Score) {
+pub(super) fn same(a: Score, b: Score) {
     assert_eq!((a.kld, a.kld_se, a.perplexity), (b.kld, b.kld_se, b.perplexity));
 }
 

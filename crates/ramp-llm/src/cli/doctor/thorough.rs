@@ -6,7 +6,10 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use ramp::{
     eval::{Bos, Protocol, perplexity},
     gguf::GgmlType,
-    model::{Architecture, CausalLm, HostTensor, LayerId, ModelConfig, Parameter, Precision, WeightSource},
+    model::{
+        Architecture, CalibrationStats, CausalLm, Gather, Gram, HostTensor, HostValues, LayerId, ModelConfig,
+        Parameter, Precision, WeightSource,
+    },
     quant::affine::{AffineConfig, Granularity, ZeroPoint, fake_quantize, fake_quantize_slice},
 };
 
@@ -37,6 +40,7 @@ pub(super) fn checks(gpu: &Device, cpu: &Device) -> Vec<Check> {
         }
     }
     check("perplexity, llama, f32".into(), &|| score(gpu, cpu));
+    check("statistics of inputs, llama, f32".into(), &|| statistics(gpu, cpu));
     for ty in TYPES {
         check(format!("decoding {ty}"), &|| decode(ty, gpu));
     }
@@ -165,6 +169,51 @@ fn score(gpu: &Device, cpu: &Device) -> Found {
     if (a - b).abs() < 1e-4 { Ok(text) } else { Err(text) }
 }
 
+/// What a calibration pass gathers.
+fn statistics(gpu: &Device, cpu: &Device) -> Found {
+    const WIDTHS: [usize; 2] = [TOKENS, TOKENS / 3];
+    let [(_, config), ..] = models();
+    let tokens = tokens(4 * TOKENS);
+    let mut rest = tokens.as_slice();
+    let windows: Vec<&[u32]> = [WIDTHS[0], WIDTHS[0], WIDTHS[1]]
+        .into_iter()
+        .map(|width| {
+            let (window, after) = rest.split_at(width);
+            rest = after;
+            window
+        })
+        .collect();
+    let gather = |device: &Device, batch: usize| -> std::result::Result<CalibrationStats, String> {
+        let model = CausalLm::load(&config, &Waves(&config), device).map_err(why)?;
+        CalibrationStats::gather(&model, &windows, Gather { gram: true, batch }, |_| true).map_err(why)
+    };
+    let (expected, found, one_by_one) = (gather(cpu, 1)?, gather(gpu, 2)?, gather(gpu, 1)?);
+    let mut text = String::new();
+    for (id, expected) in expected.iter() {
+        let in_name = |why: String| format!("{id}: {why}");
+        let found = found.get(id).ok_or_else(|| in_name("is missing".into()))?;
+        if one_by_one.get(id).is_none_or(|stats| stats.count != found.count) || expected.count != found.count
+        {
+            return Err(in_name(format!("{} tokens instead of {}", found.count, expected.count)));
+        }
+        near(&expected.mean_abs, &found.mean_abs, 1e-5).map_err(in_name)?;
+        near(&expected.max_abs, &found.max_abs, 1e-5).map_err(in_name)?;
+        let sums = |sums: &[f64]| -> Vec<f32> { sums.iter().map(|&sum| sum as f32).collect() };
+        text = near(&sums(&expected.sum_sq), &sums(&found.sum_sq), 1e-5).map_err(in_name)?;
+    }
+    for (id, _) in expected.iter() {
+        let (Some(expected), Some(found)) = (expected.gram(id), found.gram(id)) else {
+            return Err(format!("{id}: no Gram matrix"));
+        };
+        let values = |gram: &Gram| -> Vec<f32> {
+            let n = gram.width();
+            (0..n * n).map(|at| gram.mean(at / n, at % n) as f32).collect()
+        };
+        near(&values(expected), &values(found), 1e-5).map_err(|why| format!("Gram matrix of {id}: {why}"))?;
+    }
+    Ok(text)
+}
+
 /// All bits of what a device decodes from the bytes of a file.
 fn decode(ty: GgmlType, gpu: &Device) -> Found {
     let shape = [64, 2048];
@@ -194,9 +243,13 @@ fn encode(ty: GgmlType, gpu: &Device) -> Found {
         let start = Instant::now();
         let expected = ramp::gguf::encode(ty, &weight, shape[1], importance).map_err(why)?;
         let on_cpu = start.elapsed().as_secs_f64();
-        let encoder = placement.encoder(LayerId::Output, &weight, shape, importance);
+        let on_host = HostValues::from(weight.clone());
+        let encoder = placement.encoder(LayerId::Output, &on_host, shape, importance);
         let encoder = encoder.ok_or("not on this device")?;
-        let call = || encoder.encode(ty).map_err(why)?.ok_or_else(|| "refused".to_owned());
+        let call = || {
+            let packing = encoder.encode(ty).ok_or("no encoder of the type")?;
+            packing.finish().map_err(why)?.ok_or_else(|| "refused".to_owned())
+        };
         let (packed, errors) = call()?;
         let found = packed.bytes().map_err(why)?;
         let differing = expected.iter().zip(&found).filter(|(a, b)| a != b).count();
