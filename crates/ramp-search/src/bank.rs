@@ -79,7 +79,13 @@ impl Entry {
     fn packed(packed: PackedMatrix, errors: PackingErrors) -> Self {
         let PackingErrors { weighted, weighted_norm, plain } = errors;
         let relative_error = if weighted_norm > 0.0 { weighted / weighted_norm } else { 0.0 };
-        Self { weight: Some(Kept::Packed(packed)), relative_error, squared_error: plain }
+        Self::new(Kept::Packed(packed), relative_error, plain)
+    }
+
+    /// Errors to the digits that all devices agree in, whichever summed them.
+    fn new(weight: Kept, relative_error: f64, squared_error: f64) -> Self {
+        let [relative_error, squared_error] = [relative_error, squared_error].map(|x| f64::from(x as f32));
+        Self { weight: Some(weight), relative_error, squared_error }
     }
 }
 
@@ -411,8 +417,8 @@ impl Builder<'_> {
         let squared_error = squared_distance(original, dequantized);
         let decoded = slot.weights * self.placement.weight_bytes(id) as u64;
         self.residence.add(place, decoded, quantized.bytes.len() as u64);
-        let weight = Some(Kept::new(place, quantized, format, id, shape, &self.placement));
-        Ok(Entry { weight, relative_error, squared_error })
+        let weight = Kept::new(place, quantized, format, id, shape, &self.placement);
+        Ok(Entry::new(weight, relative_error, squared_error))
     }
 }
 

@@ -15,14 +15,28 @@ use crate::{
     problem::{Choices, Problem},
 };
 
-/// What an allocation costs in quality.
+/// Significant bits of a divergence: three decimal digits. Its standard error is some percent of it, and what is smaller than a
+/// thousandth differs between devices, which add up in other orders. Without those digits devices of different kinds agree
+/// in nearly every score, and a search that reads the same scores takes the same steps.
+const KLD_BITS: u32 = 10;
+/// Significant bits of a perplexity, whose standard error is some percent, too; allocations differ in it by much less.
+const PERPLEXITY_BITS: u32 = 17;
+
+/// To the nearest number of so many significant bits, at most 52.
+fn rounded(x: f64, bits: u32) -> f64 {
+    let dropped = 53 - bits;
+    let bits = x.to_bits().wrapping_add(1 << (dropped - 1));
+    if x.is_finite() { f64::from_bits(bits & !((1 << dropped) - 1)) } else { x }
+}
+
+/// What an allocation costs in quality. Numbers are rounded to what two kinds of devices agree in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// Mean KL divergence to the unquantized model in nats.
+    /// Mean KL divergence to the unquantized model in nats, to 10 significant bits.
     pub kld: f64,
     /// Standard error of `kld`.
     pub kld_se: f64,
-    /// Perplexity.
+    /// Perplexity, to 17 significant bits.
     pub perplexity: f64,
     /// Tokens forwarded for this score.
     pub tokens: usize,
@@ -399,12 +413,31 @@ impl Known {
     fn score(&self, parts: usize) -> Score {
         match parts.checked_sub(1).and_then(|last| self.sums.get(last)) {
             Some(Sums { kld, nll }) => Score {
-                kld: kld.mean(),
-                kld_se: kld.standard_error(),
-                perplexity: nll.mean().exp(),
+                kld: rounded(kld.mean(), KLD_BITS),
+                kld_se: rounded(kld.standard_error(), KLD_BITS),
+                perplexity: rounded(nll.mean().exp(), PERPLEXITY_BITS),
                 tokens: self.tokens,
             },
             None => Score { tokens: self.tokens, ..Score::FLOOR },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_leading_bits() {
+        assert_eq!([1.0, -3.0, 0.0, 512.0, 513.0].map(|x| rounded(x, 10)), [1.0, -3.0, 0.0, 512.0, 513.0]);
+        assert_eq!(rounded(1024.9, 10), 1024.0);
+        assert_eq!(rounded(1025.0, 10), 1026.0);
+        // Up to the next power of two.
+        assert_eq!(rounded(2047.5, 10), 2048.0);
+        assert_eq!(rounded(-1.0 - 1e-9, 10), -1.0);
+        assert!(rounded(f64::NAN, 10).is_nan() && rounded(f64::INFINITY, 10).is_infinite());
+        for x in [0.009_293_890_269, 1e-7, 26.123_456] {
+            assert!((rounded(x, 10) / x - 1.0).abs() <= 1.0 / 1024.0, "{x}");
         }
     }
 }

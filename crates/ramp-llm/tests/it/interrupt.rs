@@ -111,5 +111,8 @@ fn a_quantization_goes_on_from_its_state() {
     fs::write(&text, format!("Another {}", fs::read_to_string(fixture.text()).unwrap())).unwrap();
     let mut other = run(&fixture);
     other.args(["--text".as_ref(), text.as_os_str()]).args(SMALL);
-    refuse(&mut assert_cmd::Command::from_std(other), &["calibration.safetensors: belongs to another calibration"]);
+    refuse(
+        &mut assert_cmd::Command::from_std(other),
+        &["calibration.safetensors: belongs to another calibration"],
+    );
 }
