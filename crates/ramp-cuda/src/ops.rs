@@ -168,6 +168,13 @@ pub trait Ops: Backend {
     #[fusion(dtype = DType::F32, shape = Shape::new([x[0], 1]))]
     fn ramp_log_sum_exp(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    #[fusion(dtype = DType::I64, shape = Shape::new([x[0], 3]))]
+    fn ramp_divergence(
+        log_p: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        log_sum_exp: FloatTensor<Self>,
+    ) -> IntTensor<Self>;
+
     #[fusion(dtype = *out, shape = Shape::new(*shape))]
     fn ramp_decode(blocks: IntTensor<Self>, kind: KQuant, shape: [usize; 2], out: DType)
     -> FloatTensor<Self>;
@@ -255,6 +262,10 @@ impl Ops for CubeBackend {
 
     fn ramp_log_sum_exp(x: CubeTensor) -> CubeTensor {
         done(rows::log_sum_exp(x))
+    }
+
+    fn ramp_divergence(log_p: CubeTensor, x: CubeTensor, log_sum_exp: CubeTensor) -> CubeTensor {
+        done(rows::divergence(log_p, x, log_sum_exp))
     }
 
     fn ramp_decode(blocks: CubeTensor, kind: KQuant, shape: [usize; 2], out: DType) -> CubeTensor {
@@ -345,6 +356,14 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 #[must_use]
 pub fn log_sum_exp(x: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::ramp_log_sum_exp(x.into_dispatch()))
+}
+
+/// Of each row three sums in f64, as their bits, `[rows, 3]`: of `p`, of `p u` and of `p φ(u)`, for `ln p` and logits `x`, f32
+/// `[rows, vocab]`, and the `ln sum exp` of the logits, `[rows, 1]`, with `u = ln q - ln p` and `φ(u) = e^u - 1 - u`.
+#[must_use]
+pub fn divergence(log_p: Tensor<2>, x: Tensor<2>, log_sum_exp: Tensor<2>) -> Tensor<2, Int> {
+    let (log_p, x, log_sum_exp) = (log_p.into_dispatch(), x.into_dispatch(), log_sum_exp.into_dispatch());
+    Tensor::from_dispatch(Dispatch::ramp_divergence(log_p, x, log_sum_exp))
 }
 
 /// The weights, `[rows, columns]` of type `out`, of packed super-blocks, `u8`, which follow one another row by row.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ramp_model::log_sum_exp;
+use ramp_model::{divergence, log_sum_exp};
 
 use crate::{
     error::{Error, Result},
@@ -31,9 +31,7 @@ pub struct Rows {
 #[derive(Debug)]
 pub struct BaseRows {
     /// `[rows, vocab]`.
-    probs: Tensor<2>,
-    /// `sum p ln p` of each row.
-    negative_entropy: Vec<f64>,
+    log_probs: Tensor<2>,
 }
 
 /// States of the scored positions of some windows, not yet logits.
@@ -185,23 +183,21 @@ impl Rows {
     /// # Errors
     /// When a value is NaN or infinite, or the device fails.
     pub fn into_base(self) -> Result<BaseRows> {
-        let log_probs = self.logits.clone() - self.log_sum_exp.clone();
-        let probs = log_probs.clone().exp();
-        let negative_entropy = self.check("entropy", to_host((probs.clone() * log_probs).sum_dim(1))?)?;
-        Ok(BaseRows { probs, negative_entropy })
+        self.check("ln sum exp", to_host(self.log_sum_exp.clone())?)?;
+        Ok(BaseRows { log_probs: self.logits - self.log_sum_exp })
     }
 
-    /// Kullback-Leibler divergence of each row from the base model's distribution `p`, in nats:
-    /// `sum p (ln p - ln q) = sum p ln p - sum p logit_q + ln sum exp logit_q`.
+    /// Kullback-Leibler divergence of each row from the base model's distribution, in nats, see
+    /// [`ramp_model::divergence`].
     ///
     /// # Errors
     /// When a value is NaN or infinite, or the device fails.
     pub fn kl_from(&self, base: &BaseRows) -> Result<Vec<f64>> {
-        let (probs, device) = (base.probs.clone(), self.logits.device());
-        let probs = if probs.device() == device { probs } else { probs.to_device(&device) };
-        let cross = (probs * self.logits.clone()).sum_dim(1) - self.log_sum_exp.clone();
-        let cross = self.check("KL divergence", to_host(cross)?)?;
-        Ok(base.negative_entropy.iter().zip(cross).map(|(p, q)| p - q).collect())
+        let (log_probs, device) = (&base.log_probs, self.logits.device());
+        let here =
+            if log_probs.device() == device { None } else { Some(log_probs.clone().to_device(&device)) };
+        let kld = divergence(here.as_ref().unwrap_or(log_probs), &self.logits, &self.log_sum_exp)?;
+        self.finite("KL divergence", kld)
     }
 
     /// The most probable token of each row.
@@ -217,9 +213,13 @@ impl Rows {
     }
 
     fn check(&self, what: &'static str, values: Vec<f32>) -> Result<Vec<f64>> {
+        self.finite(what, values.into_iter().map(f64::from).collect())
+    }
+
+    fn finite(&self, what: &'static str, values: Vec<f64>) -> Result<Vec<f64>> {
         match values.iter().find(|x| !x.is_finite()) {
-            Some(&value) => Err(Error::NonFinite { what, value: f64::from(value), window: self.window }),
-            None => Ok(values.into_iter().map(f64::from).collect()),
+            Some(&value) => Err(Error::NonFinite { what, value, window: self.window }),
+            None => Ok(values),
         }
     }
 }

@@ -12,6 +12,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use crate::divergence::{SERIES, SMALL};
+
 /// Elements that one task of the thread pool works on, about: enough to pay for the task.
 const TASK: usize = 1 << 14;
 /// Accumulators of a sum: a fixed number, so that the order of additions is one on every CPU.
@@ -149,6 +151,47 @@ pub(crate) fn log_sum_exp(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
         })
         .collect();
     (Tensor::from_data(data, &device), Tensor::from_data(TensorData::new(result, [rows, 1]), &device))
+}
+
+/// `Σ p`, `Σ p u` and `Σ p φ(u)` of each row, for `ln p`, `[rows, width]`, and `u = x - log_sum_exp - ln p`; see
+/// [`crate::divergence`].
+pub(crate) fn divergence_sums(log_p: &[f32], x: &[f32], log_sum_exp: &[f32], width: usize) -> Vec<[f64; 3]> {
+    /// Elements that are summed in f32.
+    const SPAN: usize = 256;
+    let rows = log_p.par_chunks_exact(width).zip(x.par_chunks_exact(width)).zip(log_sum_exp);
+    let sums = rows.map(|((log_p, x), &lse)| {
+        let mut sums = [0.0_f64; 3];
+        for (log_p, x) in log_p.chunks(SPAN).zip(x.chunks(SPAN)) {
+            let part = Arch::new().dispatch(|| divergence_part(log_p, x, lse));
+            sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
+        }
+        sums
+    });
+    sums.collect()
+}
+
+#[inline(always)]
+fn divergence_part(log_p: &[f32], x: &[f32], lse: f32) -> [f32; 3] {
+    let mut lanes = [[0.0_f32; LANES]; 3];
+    let mut add = |lane: usize, log_p: f32, x: f32| {
+        let (p, u) = (exp(log_p), x - lse - log_p);
+        let series = SERIES[1..].iter().fold(SERIES[0], |sum, term| sum * u + term);
+        let linear = p * u;
+        let large = exp(log_p + u) - p - linear;
+        lanes[0][lane] += p;
+        lanes[1][lane] += linear;
+        lanes[2][lane] += if u.abs() <= SMALL { linear * u * series } else { large };
+    };
+    let ((p, p_rest), (x, x_rest)) = (log_p.as_chunks::<LANES>(), x.as_chunks::<LANES>());
+    for (p, x) in p.iter().zip(x) {
+        for lane in 0..LANES {
+            add(lane, p[lane], x[lane]);
+        }
+    }
+    for (lane, (p, x)) in p_rest.iter().zip(x_rest).enumerate() {
+        add(lane, *p, *x);
+    }
+    lanes.map(|lanes| lanes.iter().sum())
 }
 
 /// Softmax of `row[visible]`, zero elsewhere.

@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 #[cfg(feature = "cuda")]
 mod device_sums;
+mod divergence;
 mod error;
 mod files;
 mod gguf_export;
@@ -34,6 +35,7 @@ pub use architecture::Architecture;
 pub use calibration::{Calibration, Gather, Gathering, Save};
 pub use checkpoint::{Checkpoint, CheckpointWeights};
 pub use config::{ModelConfig, RopeScaling};
+pub use divergence::divergence;
 pub use error::{Error, Result};
 pub use files::ModelFiles;
 pub use gguf_export::{IGNORED_SLIDING_WINDOW, TensorTypes, gguf_metadata, gguf_tensors, write_gguf};

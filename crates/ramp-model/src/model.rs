@@ -217,7 +217,7 @@ impl CausalLm {
         to_host(self.weight(id)?)
     }
 
-    /// As [`CausalLm::weight_data`], without a copy where the matrix is in this process's memory and the build can lend it.
+    /// As [`CausalLm::weight_data`], without a copy where the matrix is in this process's memory.
     ///
     /// # Errors
     /// As [`CausalLm::weight_data`].

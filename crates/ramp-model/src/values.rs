@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref};
 
 use burn::tensor::Tensor;
-#[cfg(all(feature = "flex", feature = "cuda"))]
+#[cfg(feature = "flex")]
 use burn::{backend::Flex, backend::tensor::FloatTensor};
 
 use crate::error::{Error, Result};
@@ -15,14 +15,14 @@ pub struct HostValues(Kept);
 #[derive(Clone)]
 enum Kept {
     /// The tensor's own, without gaps.
-    #[cfg(all(feature = "flex", feature = "cuda"))]
+    #[cfg(feature = "flex")]
     Shared(FloatTensor<Flex>),
     Owned(Vec<f32>),
 }
 
 impl HostValues {
     pub(crate) fn of<const D: usize>(tensor: Tensor<D>) -> Result<Self> {
-        #[cfg(all(feature = "flex", feature = "cuda"))]
+        #[cfg(feature = "flex")]
         if crate::host::is_host(&tensor.device())
             && let Ok(shared) = tensor.clone().try_into_primitive::<Flex>()
             && shared.as_slice::<f32>().is_some()
@@ -53,7 +53,7 @@ impl Deref for HostValues {
 
     fn deref(&self) -> &[f32] {
         match &self.0 {
-            #[cfg(all(feature = "flex", feature = "cuda"))]
+            #[cfg(feature = "flex")]
             Kept::Shared(tensor) => tensor.as_slice::<f32>().unwrap_or_default(),
             Kept::Owned(values) => values,
         }

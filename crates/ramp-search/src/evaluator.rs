@@ -19,6 +19,9 @@ use crate::{
 /// thousandth differs between devices, which add up in other orders. Without those digits devices of different kinds agree
 /// in nearly every score, and a search that reads the same scores takes the same steps.
 const KLD_BITS: u32 = 10;
+/// Significant bits of a single matrix' divergence: two decimal digits. It is much smaller, the devices' rounding a larger share
+/// of it, and a search takes a sum of dozens of them for what it is, an estimate.
+const SINGLE_BITS: u32 = 7;
 /// Significant bits of a perplexity, whose standard error is some percent, too; allocations differ in it by much less.
 const PERPLEXITY_BITS: u32 = 17;
 
@@ -326,7 +329,7 @@ impl<'a> Evaluator<'a> {
         let parts = 0..self.ends.len();
         if let Some(known) = self.singles.get(&(slot, choice)) {
             self.ledger.memo_hits += 1;
-            return Ok(known.score(parts.end));
+            return Ok(known.single_score(parts.end));
         }
         let costs: Vec<usize> = parts.clone().map(|part| self.forward.single_cost(part, slot)).collect();
         self.afford(costs.iter().sum())?;
@@ -343,7 +346,7 @@ impl<'a> Evaluator<'a> {
         if let Some(journal) = &mut self.journal {
             journal.add(Of::Single(slot, choice), &known)?;
         }
-        Ok(known.score(self.ends.len()))
+        Ok(known.single_score(self.ends.len()))
     }
 
     /// Keeps the residual streams of an allocation whose neighbours will be scored, until another is pinned: they start
@@ -408,6 +411,11 @@ impl Known {
     pub(crate) fn is_sound(&self, parts: usize) -> bool {
         let finite = |sums: &Sums| sums.kld.mean().is_finite() && sums.nll.mean().is_finite();
         self.sums.len() <= parts && self.sums.iter().all(finite) && (self.broken || !self.sums.is_empty())
+    }
+
+    fn single_score(&self, parts: usize) -> Score {
+        let score = self.score(parts);
+        Score { kld: rounded(score.kld, SINGLE_BITS), ..score }
     }
 
     fn score(&self, parts: usize) -> Score {

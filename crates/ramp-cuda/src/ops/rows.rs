@@ -113,3 +113,32 @@ pub(super) fn log_sum_exp(x: CubeTensor) -> Result<CubeTensor> {
     })?;
     Ok(out)
 }
+
+/// For each row three f64, as their bits in `i64`, `[rows, 3]`.
+pub(super) fn divergence(log_p: CubeTensor, x: CubeTensor, log_sum_exp: CubeTensor) -> Result<CubeTensor> {
+    let (log_p, x, log_sum_exp) = (row_major(log_p), row_major(x), row_major(log_sum_exp));
+    let (base, from, shift) = (Buffer::of(&log_p)?, Buffer::of(&x)?, Buffer::of(&log_sum_exp)?);
+    require(
+        [base.dtype, from.dtype, shift.dtype] == [DType::F32; 3]
+            && (base.rows, base.columns) == (from.rows, from.columns)
+            && shift.rows * shift.columns == from.rows
+            && (shift.rows == 1 || shift.ld == shift.columns),
+        "two distributions",
+    )?;
+    let out = empty(&x, Shape::new([from.rows, 3]), DType::I64);
+    let to = Buffer::of(&out)?;
+    engine::run(ordinal(&x)?, |engine| {
+        let args = [
+            Arg::At(base.at),
+            Arg::long(base.ld),
+            Arg::At(from.at),
+            Arg::long(from.ld),
+            Arg::At(shift.at),
+            Arg::At(to.at),
+            Arg::int(from.columns),
+        ];
+        // SAFETY: a block of threads for each row, which reads `columns` elements of each and writes three numbers of 8 bytes.
+        unsafe { engine.rows(&engine.kernels.get("divergence")?, from.rows, from.columns.min(256), &args) }
+    })?;
+    Ok(out)
+}

@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ramp::{
-    eval::{Bos, Protocol, perplexity},
+    eval::{Bos, Protocol, compare, perplexity},
     gguf::GgmlType,
     model::{
         Architecture, CalibrationStats, CausalLm, Gather, Gram, HostTensor, HostValues, LayerId, ModelConfig,
@@ -40,6 +40,7 @@ pub(super) fn checks(gpu: &Device, cpu: &Device) -> Vec<Check> {
         }
     }
     check("perplexity, llama, f32".into(), &|| score(gpu, cpu));
+    check("small divergences, llama, f32".into(), &|| divergences(gpu, cpu));
     check("statistics of inputs, llama, f32".into(), &|| statistics(gpu, cpu));
     for ty in TYPES {
         check(format!("decoding {ty}"), &|| decode(ty, gpu));
@@ -167,6 +168,26 @@ fn score(gpu: &Device, cpu: &Device) -> Found {
     let (a, b) = (nll(cpu)?, nll(gpu)?);
     let text = format!("mean NLL {a:.6} and {b:.6}");
     if (a - b).abs() < 1e-4 { Ok(text) } else { Err(text) }
+}
+
+/// The divergence of a model with one matrix quantized.
+fn divergences(gpu: &Device, cpu: &Device) -> Found {
+    let [(_, config), ..] = models();
+    let protocol = Protocol { bos: Bos::Never, ..Protocol::gptq(TOKENS) };
+    let windows = protocol.windows(&tokens(3 * TOKENS), None).map_err(why)?;
+    let id = LayerId::Block { block: 0, role: ramp::model::Role::O };
+    let kld = |device: &Device| -> std::result::Result<f64, String> {
+        let base = CausalLm::load(&config, &Waves(&config), device).map_err(why)?;
+        let (weight, shape) = (base.weight_data(id).map_err(why)?, config.shape(id));
+        let format = ramp::quant::Format::Ggml(GgmlType::Q8_0);
+        let quantized = ramp::quant::quantize(&weight, shape, format, None).map_err(why)?;
+        let mut model = base.clone();
+        model.set_weight(id, model.place(id, quantized.dequantized, shape)).map_err(why)?;
+        Ok(compare(&model, &base, &windows, |_| true).map_err(why)?.mean_kld)
+    };
+    let (a, b) = (kld(cpu)?, kld(gpu)?);
+    let text = format!("{a:.4e} and {b:.4e} nats");
+    if (a / b - 1.0).abs() < 1e-3 { Ok(text) } else { Err(text) }
 }
 
 /// What a calibration pass gathers.
