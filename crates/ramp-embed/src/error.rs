@@ -73,12 +73,6 @@ pub enum Error {
         /// What the other side is.
         right: String,
     },
-    /// The device failed to give a tensor back.
-    #[error("the device could not return a tensor: {why}")]
-    Device {
-        /// What the backend said.
-        why: String,
-    },
     /// The model.
     #[error(transparent)]
     Model(#[from] ramp_model::Error),

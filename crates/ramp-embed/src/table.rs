@@ -46,8 +46,8 @@ impl Saturation {
 }
 
 impl FeatureTable {
-    /// Computes the static slots of `layers`, in the order given. Each layer's weights are reduced on the device. A
-    /// [`FeatureMode`] alone stands for its usual [`FeatureConfig`].
+    /// Computes the static slots of `layers`, in the order given. Weights are reduced in host memory, so that the
+    /// numbers do not depend on the model's device. A [`FeatureMode`] alone stands for its usual [`FeatureConfig`].
     ///
     /// In [`FeatureMode::Paper`], layers whose slots are clipped are logged as a warning.
     ///
@@ -69,7 +69,7 @@ impl FeatureTable {
                 DepthIndex::Block => formulas::depth(model.config(), id),
                 DepthIndex::Layer => at as f64 / last,
             };
-            let weight = WeightStats::of(model.weight(id)?)?;
+            let weight = WeightStats::of(&model.weight_values(id)?);
             let act = activations(model, stats, id)?;
             let mut slots = match mode {
                 FeatureMode::Section32 => section32::slots(model.config(), id, weight, act, depth),

@@ -77,8 +77,9 @@ impl WideTable {
         let total: f64 = layers.iter().map(|&id| size(id)).sum();
         let mut raw = Vec::with_capacity(layers.len());
         for (&id, errors) in layers.iter().zip(errors) {
-            let weight = WeightStats::of(model.weight(id)?)?;
-            let kurtosis = weight.kurtosis(model.weight(id)?)?;
+            let values = model.weight_values(id)?;
+            let weight = WeightStats::of(&values);
+            let kurtosis = weight.kurtosis(&values);
             let [act_mean, act_peak] = activations(model, stats, id)?.map_or([0.0; 2], |act| {
                 let mean =
                     act.mean_abs.iter().map(|&x| f64::from(x)).sum::<f64>() / act.mean_abs.len() as f64;

@@ -179,7 +179,6 @@ impl Error {
             Self::DevicesLost { .. }
             | Self::Eval(ramp_eval::Error::Device { .. })
             | Self::Quant(ramp_quant::Error::Device { .. })
-            | Self::Embed(ramp_embed::Error::Device { .. })
             | Self::Sac(ramp_sac::Error::Device(_)) => true,
             Self::Model(error)
             | Self::Eval(ramp_eval::Error::Model(error))

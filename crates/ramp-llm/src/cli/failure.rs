@@ -78,9 +78,9 @@ fn is_device(error: &ramp::Error) -> bool {
         | ramp::Error::Eval(eval::Error::Model(error))
         | ramp::Error::Quant(quant::Error::Model(error))
         | ramp::Error::Embed(embed::Error::Model(error)) => model(error),
-        ramp::Error::Eval(eval::Error::Device { .. })
-        | ramp::Error::Quant(quant::Error::Device { .. })
-        | ramp::Error::Embed(embed::Error::Device { .. }) => true,
+        ramp::Error::Eval(eval::Error::Device { .. }) | ramp::Error::Quant(quant::Error::Device { .. }) => {
+            true
+        }
         _ => false,
     }
 }

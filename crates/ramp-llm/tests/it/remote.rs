@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::fixture::{Fixture, ramp, refuse};
+use crate::fixture::{Fixture, SMALL, ramp, refuse, succeed};
 
 /// A process that serves the CPU.
 struct Server {
@@ -132,4 +132,34 @@ fn a_server_needs_its_token() {
     let mut command = ramp();
     let command = command.args(["serve", "--device", "ws://127.0.0.1:1", "--token-file"]).arg(&other);
     refuse(command, &["only a device of this machine is served"]);
+}
+
+/// The server computes with Burn's operations, this process with its own: every number of a forward pass is rounded
+/// otherwise. From the same statistics both find the same file.
+#[test]
+fn another_kind_of_device_finds_the_same_file() {
+    let fixture = Fixture::new();
+    let token = token(&fixture, "secret");
+    let server = Server::start(&token);
+    let quantize = |name: &str, device: &str, seed: &str| -> Vec<u8> {
+        let out = fixture.path(&format!("{name}.gguf"));
+        let state = fixture.path(&format!("{name}.state"));
+        let first = fixture.path("here-1.state").join("calibration.safetensors");
+        if first.is_file() && !state.is_dir() {
+            fs::create_dir(&state).unwrap();
+            fs::copy(first, state.join("calibration.safetensors")).unwrap();
+        }
+        let mut command = ramp();
+        command.arg("quantize").arg(fixture.model()).arg("-o").arg(&out);
+        command.arg("--text").arg(fixture.text()).arg("--state").arg(&state).args(SMALL);
+        command.args(["--bpw", "4.25", "--episodes", "12", "--seed", seed, "--device", device]);
+        command.arg("--token-file").arg(&token);
+        succeed(&mut command);
+        fs::read(&out).unwrap()
+    };
+    for seed in ["1", "2", "3"] {
+        let here = quantize(&format!("here-{seed}"), "cpu", seed);
+        let there = quantize(&format!("there-{seed}"), &server.address, seed);
+        assert!(here == there, "seed {seed}: another file");
+    }
 }
