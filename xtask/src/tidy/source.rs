@@ -15,6 +15,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "crates/ramp-cuda/src/blas.rs",
     "crates/ramp-cuda/src/engine.rs",
     "crates/ramp-cuda/src/ops",
+    "crates/ramp-cuda/src/staging.rs",
     "crates/ramp-gguf/src/codec/kernel.rs",
     "crates/ramp-gguf/src/codec/vector",
     "crates/ramp-gguf/src/mmap.rs",
