@@ -5,12 +5,19 @@ use std::{path::Path, time::Instant};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use ramp::{
     eval::{Bos, Protocol, compare, perplexity},
-    gguf::GgmlType,
+    gguf::{GgmlType, Metadata},
     model::{
         Architecture, CalibrationStats, CausalLm, Gather, Gram, HostTensor, HostValues, LayerId, ModelConfig,
         Parameter, Precision, WeightSource,
     },
-    quant::affine::{AffineConfig, Granularity, ZeroPoint, fake_quantize, fake_quantize_slice},
+    quant::{
+        Budget, Rounding,
+        affine::{AffineConfig, Granularity, ZeroPoint, fake_quantize, fake_quantize_slice},
+    },
+    search::{
+        ActionSet, Allocator, Evaluator, Mode, ModelFeatures, Problem, Sac, SacSearchConfig, SearchContext,
+        WeightBank,
+    },
 };
 
 use super::Check;
@@ -41,6 +48,7 @@ pub(super) fn checks(gpu: &Device, cpu: &Device) -> Vec<Check> {
     }
     check("perplexity, llama, f32".into(), &|| score(gpu, cpu));
     check("small divergences, llama, f32".into(), &|| divergences(gpu, cpu));
+    check("a search with SAC, llama, f32".into(), &|| search(gpu, cpu));
     check("statistics of inputs, llama, f32".into(), &|| statistics(gpu, cpu));
     for ty in TYPES {
         check(format!("decoding {ty}"), &|| decode(ty, gpu));
@@ -188,6 +196,44 @@ fn divergences(gpu: &Device, cpu: &Device) -> Found {
     let (a, b) = (kld(cpu)?, kld(gpu)?);
     let text = format!("{a:.4e} and {b:.4e} nats");
     if (a / b - 1.0).abs() < 1e-3 { Ok(text) } else { Err(text) }
+}
+
+/// One seed, on both devices from the same statistics.
+fn search(gpu: &Device, cpu: &Device) -> Found {
+    const CTX: usize = 128;
+    let [(_, config), ..] = models();
+    // Rows of whole super-blocks.
+    let config = ModelConfig { hidden_size: 256, intermediate_size: 512, head_dim: 64, ..config };
+    let protocol = Protocol { bos: Bos::Never, ..Protocol::gptq(CTX) };
+    let windows = protocol.windows(&tokens(8 * CTX), None).map_err(why)?;
+    let on_cpu = CausalLm::load(&config, &Waves(&config), cpu).map_err(why)?;
+    let stats = CalibrationStats::gather(&on_cpu, &windows.tokens(), Gather::default(), |_| true);
+    let stats = stats.map_err(why)?;
+    let budget = Budget::BitsPerWeight(4.5);
+    let problem = Problem::new(&config, &Metadata::new(), &ActionSet::paper(), budget).map_err(why)?;
+    let found = |device: &Device| -> std::result::Result<_, String> {
+        let model = CausalLm::load(&config, &Waves(&config), device).map_err(why)?;
+        let bank = WeightBank::build(&model, &stats, &problem, Rounding::Nearest, &mut |_| true);
+        let bank = bank.map_err(why)?;
+        let features = ModelFeatures::new(&model, &stats, &problem);
+        let evaluator = Evaluator::new(&model, &problem, &bank, windows.clone()).map_err(why)?;
+        let mut context = SearchContext::new(evaluator, &features);
+        let few = SacSearchConfig {
+            episodes: 12,
+            cloning_steps: 100,
+            pretraining_updates: 20,
+            ..SacSearchConfig::new(Mode::Sound, 1)
+        };
+        let found = Sac::new(few, cpu.clone(), "made up".into()).allocate(&mut context, &mut |_| true);
+        let found = found.map_err(why)?;
+        Ok((found.choices, found.score.kld))
+    };
+    let (a, b) = (found(cpu)?, found(gpu)?);
+    let differing = a.0.iter().zip(&b.0).filter(|(a, b)| a != b).count();
+    if differing > 0 || a.1 != b.1 {
+        return Err(format!("{differing} of {} matrices differ; {} and {} nats", a.0.len(), a.1, b.1));
+    }
+    Ok(format!("the same allocation, {:.3e} nats", a.1))
 }
 
 /// What a calibration pass gathers.
@@ -390,4 +436,19 @@ fn affine_speed(gpu: &Device) -> Found {
         1e3 * seconds,
         weights / seconds / 1e9
     ))
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+
+    /// What a GPU is compared with must agree with itself.
+    #[test]
+    fn the_checks_pass_where_both_devices_are_the_cpu() {
+        let cpu = Device::flex();
+        for check in [score, divergences, search, statistics] {
+            let found = check(&cpu, &cpu);
+            assert!(found.is_ok(), "{found:?}");
+        }
+    }
 }
