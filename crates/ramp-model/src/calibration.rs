@@ -279,10 +279,14 @@ impl Sums {
             }
             sums.count += rows as u64;
         }
+        self.add_gram(layers, &input)
+    }
+
+    /// Adds the Gram matrix of one window's input, f32 `[rows, in]`, on the host, where any is gathered.
+    pub(crate) fn add_gram(&mut self, layers: &[LayerId], input: &Tensor<2>) -> Result<()> {
         if let (true, [first, ..]) = (self.gram, layers) {
-            let (columns, way) = (input.clone().transpose(), Way::of(&input.device(), Precision::F32));
-            let gram = transposed_product(columns.clone(), columns, way, Precision::F32);
-            let gram = to_host(gram)?; // [width, width]
+            let [rows, width] = input.dims();
+            let gram = to_host(gram_of(input))?;
             let (sum, _) = self.grams.entry(*first).or_insert_with(|| (Gram::zeros(width), layers.to_vec()));
             sum.add(&gram, rows as u64);
         }
@@ -309,4 +313,10 @@ impl Sums {
         });
         CalibrationStats::from_parts(layers.collect(), grams)
     }
+}
+
+/// `Σ x xᵀ` over the rows of f32 `[rows, in]`, as `[in, in]`.
+pub(crate) fn gram_of(input: &Tensor<2>) -> Tensor<2> {
+    let (columns, way) = (input.clone().transpose(), Way::of(&input.device(), Precision::F32));
+    transposed_product(columns.clone(), columns, way, Precision::F32)
 }

@@ -7,13 +7,11 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ramp_cuda::ops::{add_f64, channel_sums};
 
 use crate::{
-    calibration::{LayerSums, Sums},
-    error::{Error, Result},
+    calibration::{LayerSums, Sums, gram_of},
+    error::Result,
     gram::Gram,
     layer::LayerId,
-    model::{to_host, transposed_product},
-    precision::Precision,
-    way::Way,
+    model::bits_to_host,
 };
 
 /// The share of the free memory that one more Gram matrix may take.
@@ -50,20 +48,12 @@ impl Sums {
             Some(site) => site,
             None => self.begin(*first, layers, width, &input.device()),
         };
-        let gram = if self.gram {
-            let (columns, way) = (input.clone().transpose(), Way::of(&input.device(), Precision::F32));
-            let gram = transposed_product(columns.clone(), columns, way, Precision::F32);
-            match site.gram {
-                Some((sum, count)) => Some((add_f64(sum, gram), count + rows as u64)),
-                None => {
-                    let gram = to_host(gram)?; // [in, in]
-                    let zeros = || (Gram::zeros(width), layers.to_vec());
-                    self.grams.entry(*first).or_insert_with(zeros).0.add(&gram, rows as u64);
-                    None
-                }
+        let gram = match site.gram {
+            Some((sum, count)) => Some((add_f64(sum, gram_of(input)), count + rows as u64)),
+            None => {
+                self.add_gram(layers, input)?;
+                None
             }
-        } else {
-            None
         };
         let channels = channel_sums(site.channels, input.clone());
         let site = Site { channels, count: site.count + rows as u64, gram, ..site };
@@ -93,7 +83,7 @@ impl Sums {
     /// Takes over the sums of the device, which keeps its own.
     pub(crate) fn fetch_from_device(&mut self) -> Result<()> {
         for (first, site) in &self.on_device.0 {
-            let sums = to_f64(&site.channels)?;
+            let sums = bits_to_host(site.channels.clone())?;
             let width = sums.len() / 3;
             for &layer in &site.layers {
                 let layer = self.layers.entry(layer).or_insert_with(|| LayerSums::new(width));
@@ -103,7 +93,7 @@ impl Sums {
                 layer.count = site.count;
             }
             if let Some((sum, count)) = &site.gram {
-                let gram = Gram::from_sum(width, to_f64(sum)?, *count);
+                let gram = Gram::from_sum(width, bits_to_host(sum.clone())?, *count);
                 self.grams.insert(*first, (gram, site.layers.clone()));
             }
         }
@@ -114,9 +104,4 @@ impl Sums {
 fn of_f64(values: &[f64], shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
     let bits: Vec<i64> = values.iter().map(|x| x.to_bits() as i64).collect();
     Tensor::from_data(TensorData::new(bits, shape), (device, DType::I64))
-}
-
-fn to_f64(bits: &Tensor<2, Int>) -> Result<Vec<f64>> {
-    let bits = bits.clone().try_into_vec_as::<i64>().map_err(Error::device)?;
-    Ok(bits.into_iter().map(|bits| f64::from_bits(bits as u64)).collect())
 }

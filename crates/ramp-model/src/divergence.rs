@@ -4,7 +4,8 @@
 //! 1e-6 nats, and always in one direction, because rounded probabilities do not sum to 1. A single quantized matrix may
 //! diverge by less. With `u = ln q - ln p` and `φ(u) = e^u - 1 - u`, which is positive, the divergence is
 //! `Σ p φ(u)` for distributions that sum to 1. For rounded ones, with `S = Σ p` and `A = Σ p (e^u - 1)`, it is
-//! `Σ p φ(u) / S + ln(1 + A / S) - A / S`: nothing in it cancels, and a small constant in `u`, the rounding of a logarithm, changes nothing.
+//! `Σ p φ(u) / S + ln(1 + A / S) - A / S`: nothing in it cancels, and a small constant in `u`, the rounding of a logarithm,
+//! changes nothing.
 
 use burn::tensor::Tensor;
 
@@ -31,8 +32,7 @@ pub fn divergence(log_probs: &Tensor<2>, logits: &Tensor<2>, log_sum_exp: &Tenso
         #[cfg(feature = "cuda")]
         Way::Cuda => {
             let sums = ramp_cuda::ops::divergence(log_probs.clone(), logits.clone(), log_sum_exp.clone());
-            let bits = sums.try_into_vec_as::<i64>().map_err(crate::error::Error::device)?;
-            bits.as_chunks::<3>().0.iter().map(|sums| sums.map(|bits| f64::from_bits(bits as u64))).collect()
+            crate::model::bits_to_host(sums)?.as_chunks::<3>().0.to_vec()
         }
         Way::Burn => on_any_device(log_probs.clone(), logits.clone(), log_sum_exp.clone())?,
     };

@@ -614,3 +614,10 @@ pub(crate) fn transposed_product(x: Tensor<2>, w: Tensor<2>, way: Way, out: Prec
 pub(crate) fn to_host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
     tensor.try_into_vec_as::<f32>().map_err(Error::device)
 }
+
+/// Copies numbers that a GPU keeps as the bits of f64 to host memory, row-major.
+#[cfg(feature = "cuda")]
+pub(crate) fn bits_to_host(bits: Tensor<2, Int>) -> Result<Vec<f64>> {
+    let bits = bits.try_into_vec_as::<i64>().map_err(Error::device)?;
+    Ok(bits.into_iter().map(|bits| f64::from_bits(bits as u64)).collect())
+}

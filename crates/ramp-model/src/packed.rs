@@ -144,13 +144,12 @@ struct Queued {
 #[cfg(feature = "cuda")]
 impl Queued {
     fn finish(self) -> Result<Option<(Packed, PackingErrors)>> {
-        let rows = self.rows.try_into_vec_as::<i64>().map_err(Error::device)?;
+        let rows = crate::model::bits_to_host(self.rows)?;
         let bad = self.bad.try_into_vec_as::<f32>().map_err(Error::device)?;
         if bad.iter().any(|bad| *bad != 0.0) {
             return Ok(None);
         }
-        let sum =
-            |which: usize| rows.iter().skip(which).step_by(3).map(|bits| f64::from_bits(*bits as u64)).sum();
+        let sum = |which: usize| rows.iter().skip(which).step_by(3).sum();
         let errors = PackingErrors { weighted: sum(0), weighted_norm: sum(1), plain: sum(2) };
         Ok(Some((self.packed, errors)))
     }

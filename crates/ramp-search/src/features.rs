@@ -56,11 +56,13 @@ impl ModelFeatures<'_> {
         let mut errors = Vec::with_capacity(self.problem.slots().len());
         for (index, slot) in self.problem.slots().iter().enumerate() {
             let shape = self.model.config().shape(slot.id);
-            let original = self.model.weight_data(slot.id)?;
+            let original = self.model.weight_values(slot.id)?;
+            let norm = quantizer.output_energy(slot.id, &original, shape)?;
             let mut by_choice = Vec::with_capacity(slot.choices.len());
             for choice in &slot.choices {
                 let quantized = quantizer.quantize(slot.id, &original, shape, choice.format)?;
-                by_choice.push(quantizer.relative_error(
+                by_choice.push(quantizer.relative_error_to(
+                    norm,
                     slot.id,
                     &original,
                     &quantized.dequantized,

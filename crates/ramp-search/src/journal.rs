@@ -115,6 +115,7 @@ impl Journal {
             Some(Err(why)) => return Err(fail(format!("line 1: {why}"))),
         }
         file.set_len(complete as u64).map_err(io)?;
+        file.seek(SeekFrom::End(0)).map_err(io)?;
         let mut journal = Self { path: path.to_owned(), file };
         if complete == 0 {
             journal.write(&header)?;
@@ -131,10 +132,8 @@ impl Journal {
         let fail = |why: String| Error::Journal { path: self.path.clone(), why };
         let mut bytes = serde_json::to_vec(line).map_err(|error| fail(error.to_string()))?;
         bytes.push(b'\n');
-        // A line at once, behind whatever is there.
-        let mut file = &self.file;
-        let end = file.seek(SeekFrom::End(0));
-        end.and_then(|_| file.write_all(&bytes)).map_err(|error| fail(error.to_string()))
+        // A line at once.
+        (&self.file).write_all(&bytes).map_err(|error| fail(error.to_string()))
     }
 }
 

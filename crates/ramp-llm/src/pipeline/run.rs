@@ -61,6 +61,7 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let files = ModelFiles::open(&options.model)?.with_pre(options.pre.clone());
     refuse_quantized(&files)?;
     check_output(&options.output)?;
+    let state = options.state.as_deref().map(State::open).transpose()?;
     let config = files.config().clone();
     let policy = options.policy.as_deref().map(Policy::load).transpose()?;
     let making = Making {
@@ -87,7 +88,6 @@ pub fn quantize(options: &QuantizeOptions, progress: &mut StepFn<'_>) -> Result<
     let (mut model, base) = place.load(&files)?;
     clock.lap("load");
 
-    let state = options.state.as_deref().map(State::open).transpose()?;
     let gram = needs_gram(options.rounding);
     let mut stats = calibrate(&base, &text.calibration, gram, state.as_ref(), progress)?;
     clock.lap("calibrate");
