@@ -45,6 +45,11 @@ impl TargetKind {
             Self::Td0 | Self::MonteCarlo => 1,
         }
     }
+
+    /// Whether targets are built from the critics' averages, not from a stored return.
+    pub(crate) fn bootstraps(self) -> bool {
+        self != Self::MonteCarlo
+    }
 }
 
 /// Configuration of an [`Agent`](crate::Agent). Defaults are those of [`SacConfig::paper`].

@@ -118,6 +118,12 @@ impl Networks {
         Self::new(net.shape, unflatten(&net.shape, &[net.params.as_slice()]), device)
     }
 
+    /// Whether two passes of this many rows are best computed side by side: in host memory, if they pay for it. A device
+    /// has a queue of its own.
+    pub(crate) fn shares_threads(&self, rows: usize) -> bool {
+        matches!(self.place, Place::Host(_)) && self.work_of(rows) >= PARALLEL_WORK
+    }
+
     /// Outputs `[network, batch, out]` of `input` `[batch, in]`.
     pub(crate) fn forward(&self, input: &[f32]) -> Result<Vec<f32>> {
         match &self.place {
@@ -347,6 +353,15 @@ fn in_parallel<T: Send, R: Send>(tasks: Vec<T>, work: usize, run: impl Fn(T) -> 
         return tasks.into_iter().map(run).collect();
     }
     tasks.into_par_iter().map(run).collect()
+}
+
+/// Both results, side by side where the [networks](Networks::shares_threads) like that.
+pub(crate) fn beside<A: Send, B: Send>(
+    threads: bool,
+    a: impl FnOnce() -> A + Send,
+    b: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if threads { rayon::join(a, b) } else { (a(), b()) }
 }
 
 /// Σ outer · output: its gradient at the outputs is `outer`.

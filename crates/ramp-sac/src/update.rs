@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     actor::Samples,
     agent::Agent,
-    config::TargetKind,
     critic,
     error::{Error, Result},
-    networks::Wrt,
+    learner::Learner,
+    networks::{Wrt, beside},
     replay::Batch,
 };
 
@@ -55,22 +55,47 @@ impl Agent {
         let (lr, alpha) = (self.config.lr, self.learner.temperature.alpha());
         let dims = [self.config.state_dim, self.config.action_dim];
 
+        // Three passes that wait for none of the others: y, Q_θ(s, a), and the actor's outputs.
+        let rows = batch.rewards.len();
+        let next_noise = if self.config.target.bootstraps() { self.noise(rows) } else { Vec::new() };
+        let noise = self.noise(rows);
+        let threads = self.learner.actor.shares_threads(rows);
+        let this = &*self;
+        let (y, (q, outputs)) = beside(
+            threads,
+            || this.target(batch, &next_noise, alpha),
+            || {
+                let input = critic::join(&batch.states, &batch.actions, dims);
+                beside(
+                    threads,
+                    || this.learner.critics.forward_tape(&input, Wrt::Params),
+                    || this.learner.actor.forward_tape(&batch.states, Wrt::Params),
+                )
+            },
+        );
+        let (y, (q, tape), (outputs, actor_tape)) = (y?, q?, outputs?);
+
         // Critics: L(θ) = E[(Q_θ₁(s, a) - y)²] + E[(Q_θ₂(s, a) - y)²], y a constant.
-        let y = self.target(batch, alpha)?;
-        let input = critic::join(&batch.states, &batch.actions, dims);
-        let (q, tape) = self.learner.critics.forward_tape(&input, Wrt::Params)?;
         let mean_q = critic::mean(q.iter().map(|&q| f64::from(q)));
         let (critic_loss, outer) = critic::twin_loss(&q, &y);
         let grads = self.learner.critics.backward(&tape, &outer);
         self.learner.critic_adam.step(&mut self.learner.critics, grads, lr);
 
         // Actor: L(φ) = E[α log π_φ(ã|s) - min Q_θ(s, ã)], ã ~ π_φ reparameterised, θ a constant.
-        let noise = self.noise(batch.rewards.len());
-        let (outputs, tape) = self.learner.actor.forward_tape(&batch.states, Wrt::Params)?;
         let ActorStep { slopes, loss: actor_loss, mean_log_pi } =
             self.actor_slopes(&batch.states, &outputs, &noise, alpha)?;
-        let grads = self.learner.actor.backward(&tape, &slopes);
-        self.learner.actor_adam.step(&mut self.learner.actor, grads, lr);
+        let Learner { actor, actor_adam, targets, critics, .. } = &mut self.learner;
+        let learn = || {
+            let grads = actor.backward(&actor_tape, &slopes);
+            actor_adam.step(actor, grads, lr);
+        };
+        // Targets: θ̄ ← (1 - τ) θ̄ + τ θ. Monte-Carlo regression has none.
+        let follow = || {
+            if self.config.target.bootstraps() {
+                targets.follow(critics, self.config.tau);
+            }
+        };
+        beside(threads, learn, follow);
         self.policy = None;
 
         // Temperature: L(α) = -α E[log π + H̄].
@@ -80,11 +105,6 @@ impl Agent {
             lr,
             self.config.adam_epsilon,
         );
-
-        // Targets: θ̄ ← (1 - τ) θ̄ + τ θ. Monte-Carlo regression has none.
-        if self.config.target != TargetKind::MonteCarlo {
-            self.learner.targets.follow(&self.learner.critics, self.config.tau);
-        }
 
         let (alpha, entropy) = (self.learner.temperature.alpha(), -mean_log_pi);
         let metrics = UpdateMetrics { critic_loss, actor_loss, alpha_loss, alpha, entropy, mean_q };
@@ -120,15 +140,14 @@ impl Agent {
     }
 
     /// y, `[batch]`: r + γ (1 - d) (min Q_θ̄(s', a') - α log π(a'|s')) with a' ~ π(·|s') (Eq. 18), the same n steps
-    /// later, or the stored return. Eq. 15 prints the entropy with the wrong sign and the online critics; Eq. 18 has
+    /// later, or the stored return; `noise` draws a'. Eq. 15 prints the entropy with the wrong sign and the online critics; Eq. 18 has
     /// both right.
-    fn target(&mut self, batch: &Batch, alpha: f64) -> Result<Vec<f32>> {
-        if self.config.target == TargetKind::MonteCarlo {
+    fn target(&self, batch: &Batch, noise: &[f32], alpha: f64) -> Result<Vec<f32>> {
+        if !self.config.target.bootstraps() {
             return Ok(batch.returns.clone());
         }
         let dims = [self.config.state_dim, self.config.action_dim];
-        let noise = self.noise(batch.rewards.len());
-        let next = self.sample(&batch.next_states, &noise)?;
+        let next = self.sample(&batch.next_states, noise)?;
         let q = self.learner.targets.forward(&critic::join(&batch.next_states, &next.actions, dims))?;
         let values = critic::least(&q).into_iter().zip(next.log_pi);
         Ok(values

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
-use crate::{SacConfig, Squash, Transition, networks::Networks};
+use crate::{SacConfig, Squash, TargetKind, Transition, networks::Networks};
 
 fn config() -> SacConfig {
     SacConfig { hidden: [8, 8, 8], batch_size: 4, gamma: 0.9, ..SacConfig::paper(3, 2) }
@@ -32,7 +32,8 @@ fn batch() -> Batch {
 
 fn targets_of(agent: &mut Agent, alpha: f64) -> Vec<f32> {
     agent.learner.learn_rng = ChaCha8Rng::seed_from_u64(5);
-    let y = agent.target(&batch(), alpha).unwrap();
+    let noise = agent.noise(4);
+    let y = agent.target(&batch(), &noise, alpha).unwrap();
     assert_eq!(y.len(), 4, "[B] against [B, 1] would broadcast to B x B");
     y
 }

@@ -2,8 +2,7 @@
 
 use super::DiscreteAgent;
 use crate::{
-    categorical::Categorical, config::TargetKind, critic, error::Result, networks::Wrt, replay::Batch,
-    update::UpdateMetrics,
+    categorical::Categorical, critic, error::Result, networks::Wrt, replay::Batch, update::UpdateMetrics,
 };
 
 impl DiscreteAgent {
@@ -62,7 +61,7 @@ impl DiscreteAgent {
         let alpha_loss =
             self.learner.temperature.update(-entropy, target_entropy, lr, self.config.adam_epsilon);
 
-        if self.config.target != TargetKind::MonteCarlo {
+        if self.config.target.bootstraps() {
             self.learner.targets.follow(&self.learner.critics, self.config.tau);
         }
         let alpha = self.learner.temperature.alpha();
@@ -75,7 +74,7 @@ impl DiscreteAgent {
     /// y, `[batch]`: r + γ (1 - d) Σ π(a'|s') (min Q_θ̄(s')[a'] - α log π(a'|s')), the same n steps later, or the stored
     /// return.
     pub(super) fn target(&self, batch: &Batch, alpha: f64) -> Result<Vec<f32>> {
-        if self.config.target == TargetKind::MonteCarlo {
+        if !self.config.target.bootstraps() {
             return Ok(batch.returns.clone());
         }
         let n = self.config.actions;

@@ -9,7 +9,10 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Rows of a tile.
-const ROWS: usize = 8;
+const ROWS: usize = 4;
+
+/// Fewer rows than this are multiplied one by one.
+const FEW_ROWS: usize = 8;
 
 /// Columns of a result that one task computes: whole panels on every CPU.
 const COLUMNS: usize = 64;
@@ -41,7 +44,7 @@ pub(crate) fn transposed_product(x: &[f32], y: &[f32], out: &mut [f32], n: usize
 /// Columns side by side where there is work for several threads.
 fn multiply<F: Form>(a: &[f32], b: &[f32], bias: Option<&[f32]>, out: &mut [f32], dims: [usize; 3]) {
     let [m, k, n] = dims;
-    if m < ROWS && !F::A_TRANSPOSED && !F::B_TRANSPOSED {
+    if m < FEW_ROWS && !F::A_TRANSPOSED && !F::B_TRANSPOSED {
         return Arch::new().dispatch(|| few_rows(a, b, bias, out, [k, n]));
     }
     let run = |slab: usize, mut rows: Vec<&mut [f32]>| {
@@ -121,24 +124,32 @@ impl<F: Form> WithSimd for Multiply<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // As many accumulators as the instruction set has registers for, and never fewer than hide the latency.
-        if S::F32_LANES >= 16 { self.run::<S, 2>(simd) } else { self.run::<S, 1>(simd) }
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // Eight accumulators or more hide the latency of a multiply-add. Four rows by two registers read six registers for
+        // eight multiply-adds, where eight rows by one read nine, and the arithmetic waits for them.
+        let wide =
+            if S::F32_LANES >= 16 { self.panels::<S, 4>(simd, 0) } else { self.panels::<S, 2>(simd, 0) };
+        let whole = self.panels::<S, 1>(simd, wide);
+        self.scalars(whole);
     }
 }
 
 impl<F: Form> Multiply<'_, '_, F> {
+    /// As many columns from `from` on as fill panels of `VECTORS` registers; returns where it ended.
     #[inline(always)]
-    fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let Self { a, b, bias, out, first, dims: [m, k, n], .. } = self;
-        let columns = out.first().map_or(0, |row| row.len());
+    fn panels<S: Simd, const VECTORS: usize>(&mut self, simd: S, from: usize) -> usize {
+        let (a, b, [m, k, n]) = (self.a, self.b, self.dims);
         let width = VECTORS * S::F32_LANES;
-        let whole = columns - columns % width;
+        let columns = self.columns() - from;
+        let end = from + columns - columns % width;
+        if from == end {
+            return from;
+        }
         // Columns of b side by side in memory.
         let mut panel = vec![0.0; k * width];
         let zeros = vec![0.0; width];
-        for column in (0..whole).step_by(width) {
-            let at = first + column;
+        for column in (from..end).step_by(width) {
+            let at = self.first + column;
             if F::B_TRANSPOSED {
                 pack_transposed(&b[at * k..(at + width) * k], k, &mut panel, width);
             } else {
@@ -146,23 +157,30 @@ impl<F: Form> Multiply<'_, '_, F> {
                     packed.copy_from_slice(&row[at..at + width]);
                 }
             }
-            let start = bias.map_or(zeros.as_slice(), |bias| &bias[at..at + width]);
+            let start = self.bias.map_or(zeros.as_slice(), |bias| &bias[at..at + width]);
             let mut row = 0;
             while row + ROWS <= m {
                 let tile = tile::<S, ROWS, VECTORS, F>(simd, a, [m, k], row, &panel, start);
-                store::<S, ROWS, VECTORS>(tile, &mut out[row..], column);
+                store::<S, ROWS, VECTORS>(tile, &mut self.out[row..], column);
                 row += ROWS;
             }
             while row < m {
                 let tile = tile::<S, 1, VECTORS, F>(simd, a, [m, k], row, &panel, start);
-                store::<S, 1, VECTORS>(tile, &mut out[row..], column);
+                store::<S, 1, VECTORS>(tile, &mut self.out[row..], column);
                 row += 1;
             }
         }
-        for (row, out) in out.iter_mut().enumerate() {
-            for (column, out) in out.iter_mut().enumerate().skip(whole) {
-                let at = first + column;
-                let mut sum = bias.map_or(0.0, |bias| bias[at]);
+        end
+    }
+
+    /// The columns from `from` on, too few for a register.
+    #[inline(always)]
+    fn scalars(&mut self, from: usize) {
+        let (a, b, [m, k, n]) = (self.a, self.b, self.dims);
+        for (row, out) in self.out.iter_mut().enumerate() {
+            for (column, out) in out.iter_mut().enumerate().skip(from) {
+                let at = self.first + column;
+                let mut sum = self.bias.map_or(0.0, |bias| bias[at]);
                 for i in 0..k {
                     let x = if F::A_TRANSPOSED { a[i * m + row] } else { a[row * k + i] };
                     let y = if F::B_TRANSPOSED { b[at * k + i] } else { b[i * n + at] };
@@ -171,6 +189,10 @@ impl<F: Form> Multiply<'_, '_, F> {
                 *out = sum;
             }
         }
+    }
+
+    fn columns(&self) -> usize {
+        self.out.first().map_or(0, |row| row.len())
     }
 }
 
@@ -284,8 +306,16 @@ mod tests {
     }
 
     /// Sizes below, at and beyond the tiles, and one for several threads.
-    const SIZES: [[usize; 3]; 7] =
-        [[1, 1, 1], [3, 5, 2], [8, 12, 32], [9, 33, 70], [64, 40, 64], [17, 128, 96], [70, 300, 210]];
+    const SIZES: [[usize; 3]; 8] = [
+        [1, 1, 1],
+        [3, 5, 2],
+        [8, 12, 32],
+        [9, 33, 70],
+        [9, 33, 60],
+        [64, 40, 64],
+        [17, 128, 96],
+        [70, 300, 210],
+    ];
 
     #[test]
     fn products_are_those_of_the_definition() {

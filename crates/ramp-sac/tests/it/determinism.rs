@@ -38,6 +38,19 @@ fn one_seed_gives_one_history() {
     assert!(first.0 != other.0 && first.1 != other.1, "two seeds agree");
 }
 
+/// On one thread the passes of an update follow each other; on several some are side by side.
+#[test]
+fn threads_do_not_change_an_update() {
+    let run = |threads| {
+        let mut agent = Agent::new(config(4), &Device::flex()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let history = pool.install(|| train(&mut agent, 5));
+        (history, agent.actor_tensors())
+    };
+    let (one, five) = (run(1), run(5));
+    assert!(one == five, "threads change the history");
+}
+
 #[test]
 fn evaluating_in_between_does_not_change_training() {
     let mut plain = Agent::new(config(4), &Device::flex()).unwrap();
