@@ -74,12 +74,23 @@ fn opened(device: &DeviceArg) -> std::result::Result<String, String> {
     }
 }
 
-const fn features() -> &'static str {
-    match (cfg!(feature = "flex"), cfg!(feature = "cuda")) {
-        (true, true) => "features flex, cuda",
-        (true, false) => "feature flex; no CUDA in this build",
-        (false, true) => "feature cuda; no CPU backend flex in this build",
-        (false, false) => "no backend but what other features bring",
+/// What this build was told to bring, and what a user may miss.
+fn features() -> String {
+    let all = [
+        ("flex", cfg!(feature = "flex")),
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("remote", cfg!(feature = "remote")),
+        ("parquet", cfg!(feature = "parquet")),
+        ("figures", cfg!(feature = "figures")),
+    ];
+    let names = |built: bool| -> Vec<&str> {
+        all.iter().filter(|(_, with)| *with == built).map(|(name, _)| *name).collect()
+    };
+    let (with, without) = (names(true), names(false));
+    match without.as_slice() {
+        [] => format!("with {}", with.join(", ")),
+        without => format!("with {}; without {}", with.join(", "), without.join(", ")),
     }
 }
 
