@@ -71,10 +71,17 @@ impl Workspace {
         Ok(text)
     }
 
-    /// `cargo ARGS`, in the root.
+    /// `cargo ARGS`, in the root, as if called by hand. What cargo tells this program of its own package is taken back: the
+    /// build script of `ring` runs again when such a variable is another one than last time, and with ring all of Burn
+    /// would be compiled again whenever `cargo test` and `cargo xtask` take turns.
     pub(crate) fn cargo(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.cargo);
         command.args(args).current_dir(&self.root);
+        for (name, _) in env::vars_os() {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|own| name.to_string_lossy().starts_with(own)) {
+                command.env_remove(name);
+            }
+        }
         command
     }
 
