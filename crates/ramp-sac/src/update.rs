@@ -140,8 +140,8 @@ impl Agent {
     }
 
     /// y, `[batch]`: r + γ (1 - d) (min Q_θ̄(s', a') - α log π(a'|s')) with a' ~ π(·|s') (Eq. 18), the same n steps
-    /// later, or the stored return; `noise` draws a'. Eq. 15 prints the entropy with the wrong sign and the online critics; Eq. 18 has
-    /// both right.
+    /// later, or the stored return; `noise` draws a'. Eq. 15 prints the entropy with the wrong sign and the online
+    /// critics; Eq. 18 has both right.
     fn target(&self, batch: &Batch, noise: &[f32], alpha: f64) -> Result<Vec<f32>> {
         if !self.config.target.bootstraps() {
             return Ok(batch.returns.clone());

@@ -1,6 +1,5 @@
 //! GPTQ onto an affine grid.
 
-use pulp::Arch;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -103,8 +102,7 @@ pub fn gptq_affine(matrix: Matrix<'_>, hessian: &Hessian, config: &GptqAffineCon
         .par_chunks(ROWS * n)
         .zip(dequantized.par_chunks_mut(ROWS * n))
         .enumerate()
-        // Lanes are as wide as the CPU's registers; each is for itself, so that the bits are the same on all.
-        .find_map_first(|(at, (weight, out))| Arch::new().dispatch(|| run.rows(weight, at * ROWS, out)).err())
+        .find_map_first(|(at, (weight, out))| run.rows(weight, at * ROWS, out).err())
         .map_or(Ok(()), Err)?;
     let mut outcome = Outcome::new(dequantized, config.bytes(shape)?);
     outcome.raised_damping = (hessian.damping() > config.damping).then_some(hessian.damping());
@@ -126,7 +124,6 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Rounds up to [`ROWS`] rows.
-    #[inline(always)]
     fn rows(&self, weight: &[f32], first_row: usize, out: &mut [f32]) -> Result<()> {
         let Hessian { order, .. } = self.hessian;
         let n = self.hessian.width();
